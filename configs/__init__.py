@@ -1,0 +1,1 @@
+"""One YAML file a run; packaged so that an installed `t4c` finds them."""

@@ -1,0 +1,126 @@
+"""`data_catalog.yaml` to editions, and which day files a release holds."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.editions import SPLITS, City, Edition, Split
+from pipeline.errors import CatalogError
+from pipeline.yaml_files import read_yaml, validate
+
+_HERE = Path(__file__).resolve().parent
+DEFAULT_CATALOG = next(
+    (p for p in (_HERE / "data_catalog.yaml", _HERE.parent / "data_catalog.yaml") if p.exists()),
+    _HERE.parent / "data_catalog.yaml",
+)
+
+
+def read_catalog(path: Path = DEFAULT_CATALOG) -> dict[str, Edition]:
+    """Return every edition of a catalogue by name.
+
+    Raises:
+        CatalogError: The file, or an entry of it, is not what it should be; lists every fault.
+    """
+    editions, faults = {}, []
+    for name, entry in read_yaml(path, CatalogError).items():
+        try:
+            editions[str(name)] = _edition(str(name), entry, path)
+        except CatalogError as fault:
+            faults.append(str(fault))
+    if faults:
+        raise CatalogError("\n".join(faults))
+    return editions
+
+
+def read_edition(name: str, path: Path = DEFAULT_CATALOG) -> Edition:
+    """Return one edition of a catalogue.
+
+    Raises:
+        CatalogError: The catalogue is faulty or has no such entry.
+    """
+    editions = read_catalog(path)
+    if name not in editions:
+        raise CatalogError(f"{path}: no edition {name!r}; there are {sorted(editions)}")
+    return editions[name]
+
+
+def _edition(name: str, entry: Any, path: Path) -> Edition:
+    where = f"{path}: {name}"
+    if not isinstance(entry, dict) or not isinstance(entry.get("cities", {}), dict):
+        raise CatalogError(f"{where}: expected a mapping with `cities`, a mapping by name")
+    given = [key for key in ("name",) if key in entry]
+    if given:
+        raise CatalogError(f"{where}: `name` is the entry's key and is not given again")
+    named = dict(entry, name=name)
+    if "cities" in entry:
+        named["cities"] = [
+            {"name": str(city), **(facts if isinstance(facts, dict) else {"facts": facts})}
+            for city, facts in entry["cities"].items()
+        ]
+    return validate(Edition, named, where, CatalogError)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class DayFile:
+    """A day of a city in a release."""
+
+    city: str
+    split: Split
+    day: str
+    path: Path
+
+
+def day_path(root: Path, edition: Edition, city: City, split: Split, day: str) -> Path:
+    """Return where a release keeps a day, whether it is there or not."""
+    return root / getattr(edition.layout, split).format(city=city.name, day=day)
+
+
+def day_files(root: Path, edition: Edition, city: City, split: Split) -> list[DayFile]:
+    """Return the days of a split that a release holds, in the order of the calendar.
+
+    Raises:
+        CatalogError: A file in the split's folder bears a name that the layout does not allow;
+            lists them all.
+    """
+    pattern = getattr(edition.layout, split)
+    folder = (root / pattern.format(city=city.name, day="")).parent
+    name = Path(pattern.format(city=city.name, day="\0")).name
+    named = re.compile(re.escape(name).replace(re.escape("\0"), "(.+)"))
+    days, faults = [], []
+    for path in sorted(folder.glob("*.h5")):
+        match = named.fullmatch(path.name)
+        try:
+            if match is None:
+                raise ValueError
+            edition.day_of(match[1])
+        except ValueError:
+            faults.append(path.name)
+        else:
+            days.append(DayFile(city.name, split, match[1], path))
+    if faults:
+        raise CatalogError(
+            f"{folder}: names that are not {name.replace(chr(0), edition.layout.day_format)}: "
+            f"{', '.join(faults)}"
+        )
+    return sorted(days, key=lambda file: edition.day_of(file.day))
+
+
+def release_days(root: Path, edition: Edition, city: City) -> list[DayFile]:
+    """Return every day of a city, split by split.
+
+    Raises:
+        CatalogError: The release has none of this city, or a day stands in two splits.
+    """
+    days = [file for split in SPLITS for file in day_files(root, edition, city, split)]
+    if not days:
+        expected = day_path(root, edition, city, "training", edition.layout.day_format)
+        raise CatalogError(f"{root}: no day of {city.name}; expected files like {expected}")
+    seen: dict[str, DayFile] = {}
+    for file in days:
+        if file.day in seen:
+            raise CatalogError(f"{file.path}: the day is in {seen[file.day].path} already")
+        seen[file.day] = file
+    return days

@@ -1,0 +1,193 @@
+"""What a data set fixes once for all its days: grid, channels, cities, slots, scale. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+Split = Literal["training", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("training", "validation", "test")
+MINUTES_PER_DAY = 24 * 60
+
+Positive = Annotated[int, Field(gt=0)]
+Natural = Annotated[int, Field(ge=0)]
+Latitude = Annotated[float, Field(ge=-90, le=90)]
+Longitude = Annotated[float, Field(ge=-180, le=180)]
+
+
+@dataclass(frozen=True, slots=True)
+class City:
+    """A city of an edition.
+
+    Attributes:
+        name: As the release writes it in its paths.
+        lat_min: South edge of the bounding box, degrees.
+        lat_max: North edge.
+        lon_min: West edge.
+        lon_max: East edge.
+        rotated: Rows run from east to west and columns from north to south (Moscow, Antwerp);
+            else rows run from north to south and columns from west to east.
+        test_slots: First frame to forecast of each test block of a day, in time order.
+        time_zone: IANA name of the zone people live in; used where a forecaster wants local time.
+    """
+
+    name: str
+    lat_min: Latitude
+    lat_max: Latitude
+    lon_min: Longitude
+    lon_max: Longitude
+    rotated: bool = False
+    test_slots: tuple[Natural, ...] = ()
+    time_zone: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.lat_min >= self.lat_max or self.lon_min >= self.lon_max:
+            raise ValueError(
+                f"{self.name}: an empty box, latitude {self.lat_min} to {self.lat_max}, "
+                f"longitude {self.lon_min} to {self.lon_max}"
+            )
+        if "/" in self.name or self.name in {"", ".", ".."}:
+            raise ValueError(f"{self.name!r}: a city's name is a folder's name")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a release keeps its files: patterns of `{city}` and `{day}`, relative to its root.
+
+    Attributes:
+        day_format: How `{day}` is written, in `strftime` letters.
+        training: Day files to learn from.
+        validation: Day files to choose by.
+        test: Test days; of `test_kind` *blanked* they are whole days, zero but for the input blocks.
+        submission: Members of a submission.
+    """
+
+    day_format: str = "%Y%m%d"
+    training: str = "{city}/{city}_training/{day}_100m_bins.h5"
+    validation: str = "{city}/{city}_validation/{day}_100m_bins.h5"
+    test: str = "{city}/{city}_test/{day}_100m_bins.h5"
+    submission: str = "{city}/{city}_test/{day}_100m_bins.h5"
+    test_kind: Literal["blanked"] = "blanked"
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """A stretch of days, both ends included."""
+
+    first: date
+    last: date
+
+    def __post_init__(self) -> None:
+        if self.first > self.last:
+            raise ValueError(f"days from {self.first} to {self.last}: the end is before the start")
+
+    def __contains__(self, day: date) -> bool:
+        return self.first <= day <= self.last
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """A competition year, or a city of one's own.
+
+    Attributes:
+        name: Key in the catalogue.
+        title: What a person calls it.
+        height: Rows of the grid.
+        width: Columns of the grid.
+        channels: Channel names, in the order of the files.
+        cities: Its cities, in the order of the leaderboard.
+        bin_minutes: Length of a frame.
+        time_zone: Zone of the files' clock: frame 0 starts at its midnight.
+        leads: Frames to forecast, counted from the first one after the history.
+        test_history: Frames that a test day gives before each slot.
+        scored_channels: Channels that a forecast holds: the first so many.
+        score_scale: Bytes are divided by it before errors are squared.
+        headings: Meaning of the codes in a channel named `heading`.
+        layout: Where the files are.
+        splits: Days of each split, for a city of one's own; a release's folders say it themselves.
+        terms: Who owns the data and what may be done with it.
+    """
+
+    name: str
+    title: str
+    height: Positive
+    width: Positive
+    channels: Annotated[tuple[str, ...], Field(min_length=1)]
+    cities: Annotated[tuple[City, ...], Field(min_length=1)]
+    kind: Literal["traffic"] = "traffic"
+    bin_minutes: Positive = 5
+    time_zone: str = "UTC"
+    leads: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0, 1, 2)
+    test_history: Positive = 12
+    scored_channels: Positive | None = None
+    score_scale: Annotated[float, Field(gt=0)] = 255.0
+    headings: dict[int, str] = field(default_factory=dict)
+    layout: Layout = field(default_factory=Layout)
+    splits: dict[Split, Days] = field(default_factory=dict)
+    terms: str = ""
+
+    def __post_init__(self) -> None:
+        if MINUTES_PER_DAY % self.bin_minutes:
+            raise ValueError(f"{self.bin_minutes}-minute bins do not fill a day")
+        if list(self.leads) != sorted(set(self.leads)):
+            raise ValueError(f"leads {self.leads} are not in rising order")
+        if (self.scored_channels or 1) > len(self.channels):
+            raise ValueError(f"{self.scored_channels} scored channels of {len(self.channels)}")
+        names = [city.name for city in self.cities]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a city is given twice: {names}")
+        for city in self.cities:
+            for slot in city.test_slots:
+                if not self.test_history <= slot < self.frames_per_day - self.leads[-1]:
+                    raise ValueError(
+                        f"{city.name}: slot {slot} leaves no room in a day of "
+                        f"{self.frames_per_day} frames for {self.test_history} before it "
+                        f"and {self.leads[-1] + 1} after"
+                    )
+
+    @property
+    def frames_per_day(self) -> int:
+        """Frames of a day: 288 bins of five minutes."""
+        return MINUTES_PER_DAY // self.bin_minutes
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """`(H, W, C)` of one frame."""
+        return self.height, self.width, len(self.channels)
+
+    @property
+    def day_shape(self) -> tuple[int, int, int, int]:
+        """`(T, H, W, C)` of a day file."""
+        return self.frames_per_day, *self.frame_shape
+
+    @property
+    def forecast_channels(self) -> int:
+        """Channels of a forecast."""
+        return self.scored_channels or len(self.channels)
+
+    def forecast_shape(self, city: City) -> tuple[int, int, int, int, int]:
+        """`(S, L, H, W, C)` of a submission file: slots, leads, grid, scored channels."""
+        size = (self.height, self.width, self.forecast_channels)
+        return len(city.test_slots), len(self.leads), *size
+
+    def city(self, name: str) -> City:
+        """Return the city of that name.
+
+        Raises:
+            KeyError: There is none; the message lists those there are.
+        """
+        for city in self.cities:
+            if city.name == name:
+                return city
+        raise KeyError(f"{self.name} has no city {name!r}: {[city.name for city in self.cities]}")
+
+    def day_of(self, day: str) -> date:
+        """Return the calendar day that a file name's `{day}` stands for.
+
+        Raises:
+            ValueError: It is not written as `layout.day_format` says.
+        """
+        return datetime.strptime(day, self.layout.day_format).date()

@@ -1,0 +1,40 @@
+"""What can be wrong at a border, each with a name of its own.
+
+Every message says where (a path or a key), what was found, and what was expected.
+"""
+
+
+class PipelineError(Exception):
+    """Something a person has to mend; never a bug of this code."""
+
+
+class CatalogError(PipelineError):
+    """`data_catalog.yaml`, or a release that does not hold what the catalogue says."""
+
+
+class ConfigError(PipelineError):
+    """A run's YAML file, or an override on the command line."""
+
+
+class HeatmapError(PipelineError):
+    """A file of traffic frames that is not what its edition promises."""
+
+
+class PointsError(PipelineError):
+    """A file of GPS points that cannot be rasterised."""
+
+
+class StoreError(PipelineError):
+    """A store that is missing, incomplete or of another edition."""
+
+
+class WindowError(PipelineError):
+    """A window that does not fit into its day."""
+
+
+class SubmissionError(PipelineError):
+    """A submission that the competition would refuse; lists every fault."""
+
+
+class QuarantineError(PipelineError):
+    """A job that crashed, hung or outgrew its memory while it read a foreign file."""

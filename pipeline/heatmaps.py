@@ -1,0 +1,219 @@
+"""One HDF5 file of traffic frames in, one out; the only room that knows h5py.
+
+A file holds one dataset `(..., H, W, C)` of bytes, by the organisers' custom under the key
+`array`. Files come from strangers: everything that can be judged before the data is read is judged
+then. What the HDF5 library itself may still do with a hostile file (crash, hang, swell) is held in
+by `pipeline.quarantine`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.atomic import whole_file
+from pipeline.errors import HeatmapError
+
+KEY = "array"
+MAX_BYTES = 4 * 1024**3
+"""No file of one day or one submission comes near it; a claim above it is a bomb."""
+MAX_CHUNK_BYTES = 512 * 1024**2
+SLAB_BYTES = 32 * 1024**2
+DTYPES = ("uint8", "int16")
+
+Shape = Sequence[int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameReader:
+    """An open, checked dataset of frames.
+
+    Attributes:
+        path: Its file.
+        dataset: `(N, ..., H, W, C)`, uint8 or int16.
+    """
+
+    path: Path
+    dataset: h5py.Dataset
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the dataset."""
+        return tuple(self.dataset.shape)
+
+    def read(self, start: int = 0, stop: int | None = None) -> NDArray[np.uint8]:
+        """Return rows `start` to `stop` of the first axis as uint8.
+
+        Raises:
+            HeatmapError: A chunk cannot be decoded, or a value lies outside 0 to 255.
+        """
+        stop = self.shape[0] if stop is None else stop
+        found = np.empty((stop - start, *self.shape[1:]), self.dataset.dtype)
+        try:
+            if found.size:
+                self.dataset.read_direct(found, np.s_[start:stop])
+        except (OSError, RuntimeError, ValueError) as fault:
+            raise HeatmapError(f"{self.path}: rows {start} to {stop} unreadable: {fault}") from None
+        if found.dtype == np.uint8:
+            return found
+        outside = (found < 0) | (found > 255)
+        if outside.any():
+            index = np.unravel_index(int(outside.argmax()), outside.shape)
+            where = (int(index[0]) + start, *map(int, index[1:]))
+            raise HeatmapError(
+                f"{self.path}: value {found[index]} at {where}, expected bytes from 0 to 255"
+            )
+        return found.astype(np.uint8)
+
+    def slabs(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield `(start, rows)` from first to last, each chunk decoded once.
+
+        A slab is as many rows as a chunk is long, or several such up to some 30 MB.
+        """
+        row = prod(self.shape[1:]) * self.dataset.dtype.itemsize
+        step = self.dataset.chunks[0] if self.dataset.chunks else 1
+        step *= max(1, SLAB_BYTES // max(1, row * step))
+        for start in range(0, self.shape[0], step):
+            yield start, self.read(start, min(start + step, self.shape[0]))
+
+
+@contextmanager
+def open_frames(path: Path, shape: Shape) -> Iterator[FrameReader]:
+    """Open a file of frames once every claim it makes has been checked; read nothing yet.
+
+    Args:
+        path: The file.
+        shape: What its dataset must measure; `None` leaves an axis open.
+
+    Raises:
+        HeatmapError: There is no such file; it is not HDF5, or truncated; it has no `array` and not
+            exactly one other dataset; the dataset is a link to or a view of another file; its
+            shape, type, compression or chunks are not what they may be.
+    """
+    if not path.is_file():
+        raise HeatmapError(f"{path}: no such file")
+    try:
+        file = h5py.File(path, "r", locking="best-effort")
+    except (OSError, RuntimeError, ValueError) as fault:
+        raise HeatmapError(f"{path}: not a readable HDF5 file: {fault}") from None
+    with file:
+        try:
+            dataset = _dataset(path, file)
+            _check(path, dataset, shape)
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError) as fault:
+            raise HeatmapError(f"{path}: damaged HDF5 file: {fault}") from None
+        yield FrameReader(path, dataset)
+
+
+def read_frames(path: Path, shape: Shape) -> NDArray[np.uint8]:
+    """Return all frames of a file as uint8, in the shape asked for.
+
+    Raises:
+        HeatmapError: As `open_frames` and `FrameReader.read` say.
+    """
+    with open_frames(path, shape) as frames:
+        return frames.read()
+
+
+def write_frames(path: Path, frames: NDArray[np.uint8], *, gzip: int = 9) -> Path:
+    """Write frames as the organisers do: key `array`, gzip, h5py's own chunks; whole or not at all.
+
+    Raises:
+        ValueError: The frames are not bytes.
+    """
+    if frames.dtype != np.uint8:
+        raise ValueError(f"{path}: {frames.dtype} frames, expected uint8")
+    with whole_file(path) as partial, h5py.File(partial, "w", libver="latest") as file:
+        file.create_dataset(KEY, data=frames, compression="gzip", compression_opts=gzip)
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A labelled axis of a day in a store.
+
+    Attributes:
+        name: Dimension name.
+        values: A number or a word for every place along it.
+        attributes: CF attributes, such as `units`.
+    """
+
+    name: str
+    values: NDArray[Any]
+    attributes: dict[str, str]
+
+
+@contextmanager
+def store_writer(
+    path: Path, axes: Sequence[Axis], attributes: dict[str, str]
+) -> Iterator[h5py.Dataset]:
+    """Yield an empty uint8 dataset for windows to be cut from; the file appears when it is full.
+
+    One row of the first axis a chunk, zstd. A netCDF-4 reader finds the axes as coordinates.
+    """
+    sizes = tuple(len(axis.values) for axis in axes)
+    with whole_file(path) as partial, h5py.File(partial, "w", libver="v110") as file:
+        dataset = file.create_dataset(
+            KEY, sizes, np.uint8, chunks=(1, *sizes[1:]), **hdf5plugin.Zstd(clevel=3)
+        )
+        dataset.attrs.update(attributes)
+        for place, axis in enumerate(axes):
+            labels = axis.values
+            if labels.dtype.kind == "U":
+                labels = labels.astype(h5py.string_dtype())
+            scale = file.create_dataset(axis.name, data=labels)
+            scale.attrs.update(axis.attributes)
+            scale.make_scale(axis.name)
+            dataset.dims[place].attach_scale(scale)
+        yield dataset
+
+
+def _dataset(path: Path, file: h5py.File) -> h5py.Dataset:
+    keys = list(file)
+    key = KEY if KEY in keys or len(keys) != 1 else keys[0]
+    if key not in keys:
+        raise HeatmapError(f"{path}: keys {keys[:10]}, expected {KEY!r} or one dataset alone")
+    link = file.get(key, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise HeatmapError(f"{path}: {key!r} is a {type(link).__name__}, expected data of its own")
+    dataset = file[key]
+    if not isinstance(dataset, h5py.Dataset):
+        raise HeatmapError(f"{path}: {key!r} is a {type(dataset).__name__}, expected a dataset")
+    return dataset
+
+
+def _check(path: Path, dataset: h5py.Dataset, shape: Shape) -> None:
+    if dataset.external is not None:
+        raise HeatmapError(f"{path}: keeps its data in other files, expected data of its own")
+    if dataset.is_virtual:
+        raise HeatmapError(f"{path}: a virtual view of other files, expected data of its own")
+    found = dataset.shape
+    wanted = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
+    if found is None or len(found) != len(shape):
+        raise HeatmapError(f"{path}: shape {found}, expected {wanted}")
+    if any(size not in (None, here) for size, here in zip(shape, found, strict=True)):
+        raise HeatmapError(f"{path}: shape {found}, expected {wanted}")
+    if dataset.dtype not in DTYPES:
+        raise HeatmapError(f"{path}: type {dataset.dtype}, expected {' or '.join(DTYPES)}")
+    size = prod(found) * dataset.dtype.itemsize
+    if size > MAX_BYTES:
+        raise HeatmapError(f"{path}: claims {size:,} bytes, expected at most {MAX_BYTES:,}")
+    chunk = prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
+    if chunk > MAX_CHUNK_BYTES:
+        raise HeatmapError(
+            f"{path}: chunks of {chunk:,} bytes, expected at most {MAX_CHUNK_BYTES:,}"
+        )
+    filters = dataset.id.get_create_plist()
+    for place in range(filters.get_nfilters()):
+        code, _, _, name = filters.get_filter(place)
+        if not h5py.h5z.filter_avail(code):
+            raise HeatmapError(f"{path}: compressed with filter {code} ({name!r}), unknown here")

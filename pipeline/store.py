@@ -1,0 +1,201 @@
+"""A city's days re-chunked for windows: one frame a chunk, zstd, one netCDF-4 file a day.
+
+The chunking policy lives here and nowhere else. A release file packs blocks of 18 frames by 62
+rows by 55 columns by one channel, so that twelve frames cost the decoding of far more; here they
+cost twelve chunks. `Store` cuts windows straight from the files, for training; `Store.dataset`
+opens all days of a split as one labelled Dataset, lazily, for statistics, scores and maps.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from threading import Lock
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from pipeline.editions import City, Edition, Split
+from pipeline.errors import StoreError
+from pipeline.grid import Grid
+from pipeline.heatmaps import Axis, FrameReader, open_frames
+from pipeline.manifest import Manifest, read_manifest
+
+DIMS = ("time", "y", "x", "channel")
+OPEN_FILES = 16
+FRAMES_PER_TASK = 24
+
+
+def stored_file(city: str, split: Split, day: str) -> str:
+    """Return where a store keeps a day, relative to its root."""
+    return f"{city}/{split}/{day}.nc"
+
+
+def day_axes(edition: Edition, city: City, day: str) -> list[Axis]:
+    """Return the labelled axes `time, y, x, channel` of a day in a store.
+
+    Time is the start of each bin on the edition's clock. `y` and `x` are degrees at the cells'
+    centres: latitude along the rows and longitude along the columns, the other way round in a
+    rotated city.
+    """
+    grid = Grid.of(edition, city)
+    minutes = np.arange(edition.frames_per_day, dtype=np.int32) * edition.bin_minutes
+    since = f"minutes since {edition.day_of(day).isoformat()} 00:00:00"
+    north = {"units": "degrees_north", "standard_name": "latitude"}
+    east = {"units": "degrees_east", "standard_name": "longitude"}
+    y, x = (grid.latitudes(), north), (grid.longitudes(), east)
+    if city.rotated:
+        y, x = x, y
+    return [
+        Axis("time", minutes, {"units": since, "calendar": "proleptic_gregorian"}),
+        Axis("y", *y),
+        Axis("x", *x),
+        Axis("channel", np.array(edition.channels), {"long_name": "channel"}),
+    ]
+
+
+@dataclass(slots=True)
+class Store:
+    """The stored days of one city, read by frame.
+
+    Handles are opened when first needed and belong to the process that opened them, so a `Store`
+    may be pickled or forked with its readers; each worker opens its own.
+
+    Attributes:
+        root: Folder of the store.
+        edition: What its days are.
+        city: Whose they are.
+        manifest: Which there are.
+    """
+
+    root: Path
+    edition: Edition
+    city: City
+    manifest: Manifest
+    _open: OrderedDict[str, tuple[ExitStack, FrameReader]] = field(
+        default_factory=OrderedDict, repr=False, compare=False
+    )
+    _process: int = field(default=0, repr=False, compare=False)
+    _gate: Lock = field(default_factory=Lock, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, root: Path, edition: Edition, city: City) -> Store:
+        """Return the store of a city.
+
+        Raises:
+            StoreError: It is missing, of another edition, or a day of its manifest is gone.
+        """
+        manifest = read_manifest(root, edition, city.name)
+        gone = [stored.file for stored in manifest.days if not (root / stored.file).is_file()]
+        if gone:
+            raise StoreError(f"{root}: missing {gone}; `t4c ingest` makes them again")
+        return cls(root, edition, city, manifest)
+
+    def days(self, split: Split) -> list[str]:
+        """Return the days of a split, in the order of the calendar."""
+        return [stored.day for stored in self.manifest.days if stored.split == split]
+
+    def read(self, day: str, start: int, stop: int) -> NDArray[np.uint8]:
+        """Return frames `start` to `stop` of a day, `(T, H, W, C)` uint8.
+
+        Raises:
+            StoreError: The day is not in the store, or has no such frames.
+            HeatmapError: Its file is damaged.
+        """
+        if not 0 <= start <= stop <= self.edition.frames_per_day:
+            raise StoreError(
+                f"{self.root}: frames {start} to {stop} of {day}, "
+                f"expected 0 to {self.edition.frames_per_day}"
+            )
+        if self._process != os.getpid():  # handles and locks from before a fork are not ours
+            self._open, self._process, self._gate = OrderedDict(), os.getpid(), Lock()
+        with self._gate:  # HDF5 reads one at a time anyway; no handle is closed under a reader
+            return self._reader(day).read(start, stop)
+
+    def read_day(self, day: str) -> NDArray[np.uint8]:
+        """Return a whole day, `(T, H, W, C)` uint8."""
+        return self.read(day, 0, self.edition.frames_per_day)
+
+    def lazy_days(self, days: Sequence[str]) -> da.Array:
+        """Return days end to end, `(days * T, H, W, C)` uint8, read when computed."""
+        total = self.edition.frames_per_day
+        pieces = [
+            da.from_delayed(
+                dask.delayed(partial(self.read, day, start, min(start + FRAMES_PER_TASK, total)))(),
+                (min(FRAMES_PER_TASK, total - start), *self.edition.frame_shape),
+                np.uint8,
+            )
+            for day in days
+            for start in range(0, total, FRAMES_PER_TASK)
+        ]
+        if not pieces:
+            raise StoreError(f"{self.root}: no days to open of {self.city.name}")
+        return da.concatenate(pieces)
+
+    def dataset(self, split: Split) -> xr.Dataset:
+        """Return all days of a split as one lazy Dataset.
+
+        Variables:
+            heatmap: `(time, y, x, channel)` uint8, a Dask array, 24 frames a task.
+
+        Coordinates:
+            time: Start of each bin on the edition's clock; day, frame: the same as the files say;
+            latitude, longitude: degrees at the cells' centres; channel: its name.
+
+        Raises:
+            StoreError: The split has no days.
+        """
+        days = self.days(split)
+        if not days:
+            raise StoreError(f"{self.root}: {self.city.name} has no {split} days")
+        frames = self.edition.frames_per_day
+        bins = np.arange(frames) * np.timedelta64(self.edition.bin_minutes, "m")
+        starts = np.array([self.edition.day_of(day) for day in days], "datetime64[ns]")
+        grid = Grid.of(self.edition, self.city)
+        lat_dim, lon_dim = ("x", "y") if self.city.rotated else ("y", "x")
+        return xr.Dataset(
+            {"heatmap": (DIMS, self.lazy_days(days))},
+            coords={
+                "time": (starts[:, None] + bins).ravel(),
+                "day": ("time", np.repeat(days, frames)),
+                "frame": ("time", np.tile(np.arange(frames), len(days))),
+                "latitude": (lat_dim, grid.latitudes()),
+                "longitude": (lon_dim, grid.longitudes()),
+                "channel": list(self.edition.channels),
+            },
+            attrs={
+                "edition": self.edition.name,
+                "city": self.city.name,
+                "split": split,
+                "time_zone": self.edition.time_zone,
+            },
+        )
+
+    def _reader(self, day: str) -> FrameReader:
+        if day not in self._open:
+            stored = self.manifest.by_day().get(day)
+            if stored is None:
+                raise StoreError(f"{self.root}: {self.city.name} has no day {day}")
+            stack = ExitStack()
+            path = self.root / stored.file
+            reader = stack.enter_context(open_frames(path, self.edition.day_shape))
+            self._open[day] = stack, reader
+            if len(self._open) > OPEN_FILES:
+                self._open.popitem(last=False)[1][0].close()
+        self._open.move_to_end(day)
+        return self._open[day][1]
+
+    def __getstate__(self) -> tuple[Path, Edition, City, Manifest]:
+        return self.root, self.edition, self.city, self.manifest
+
+    def __setstate__(self, state: tuple[Path, Edition, City, Manifest]) -> None:
+        self.root, self.edition, self.city, self.manifest = state
+        self._open, self._process, self._gate = OrderedDict(), 0, Lock()
