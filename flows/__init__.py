@@ -1,1 +1,1 @@
-"""Verbs: where `pipeline` and `crevnet` meet, run by hand with `t4c` or by Prefect on a schedule."""
+"""Verbs: where `pipeline` and `crevnet` meet, run by hand (`t4c`) or by Prefect."""

@@ -75,21 +75,31 @@ class DayFile:
 
 def day_path(root: Path, edition: Edition, city: City, split: Split, day: str) -> Path:
     """Return where a release keeps a day, whether it is there or not."""
-    return root / getattr(edition.layout, split).format(city=city.name, day=day)
+    pattern: str = getattr(edition.layout, split)
+    return root / pattern.format(city=city.name, day=day)
 
 
 def day_files(root: Path, edition: Edition, city: City, split: Split) -> list[DayFile]:
     """Return the days of a split that a release holds, in the order of the calendar.
 
     Raises:
-        CatalogError: A file in the split's folder bears a name that the layout does not allow;
-            lists them all.
+        CatalogError: A file in the split's folder bears a name that the layout does not allow.
     """
-    pattern = getattr(edition.layout, split)
+    named = files_by_day(root, edition, city, getattr(edition.layout, split))
+    return [DayFile(city.name, split, day, path) for day, path in named.items()]
+
+
+def files_by_day(root: Path, edition: Edition, city: City, pattern: str) -> dict[str, Path]:
+    """Return the files that a pattern of the layout names, by day, in the order of the calendar.
+
+    Raises:
+        CatalogError: A file beside them bears a name that the pattern does not allow; lists all.
+    """
     folder = (root / pattern.format(city=city.name, day="")).parent
     name = Path(pattern.format(city=city.name, day="\0")).name
     named = re.compile(re.escape(name).replace(re.escape("\0"), "(.+)"))
-    days, faults = [], []
+    days: dict[str, Path] = {}
+    faults = []
     for path in sorted(folder.glob("*.h5")):
         match = named.fullmatch(path.name)
         try:
@@ -99,13 +109,13 @@ def day_files(root: Path, edition: Edition, city: City, split: Split) -> list[Da
         except ValueError:
             faults.append(path.name)
         else:
-            days.append(DayFile(city.name, split, match[1], path))
+            days[match[1]] = path
     if faults:
         raise CatalogError(
             f"{folder}: names that are not {name.replace(chr(0), edition.layout.day_format)}: "
             f"{', '.join(faults)}"
         )
-    return sorted(days, key=lambda file: edition.day_of(file.day))
+    return dict(sorted(days.items(), key=lambda named_day: edition.day_of(named_day[0])))
 
 
 def release_days(root: Path, edition: Edition, city: City) -> list[DayFile]:

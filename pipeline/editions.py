@@ -61,8 +61,9 @@ class Layout:
         day_format: How `{day}` is written, in `strftime` letters.
         training: Day files to learn from.
         validation: Day files to choose by.
-        test: Test days; of `test_kind` *blanked* they are whole days, zero but for the input blocks.
+        test: Test days.
         submission: Members of a submission.
+        test_kind: *blanked* test days are whole days, zero but for the input blocks.
     """
 
     day_format: str = "%Y%m%d"

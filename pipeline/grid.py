@@ -76,9 +76,7 @@ def _units(degrees: NDArray[np.float64] | float) -> NDArray[np.int64]:
     return np.rint(np.asarray(degrees, np.float64) * UNITS_PER_DEGREE).astype(np.int64)
 
 
-def _share(
-    degrees: NDArray[np.float64], low: float, high: float, cells: int
-) -> NDArray[np.int64]:
+def _share(degrees: NDArray[np.float64], low: float, high: float, cells: int) -> NDArray[np.int64]:
     """Return which of `cells` equal steps from `low` to `high` each value is in."""
     origin, end = _units(low), _units(high)
     share: NDArray[np.int64] = (_units(degrees) - origin) * cells // (end - origin)
@@ -86,4 +84,4 @@ def _share(
 
 
 def _centres(low: float, high: float, cells: int) -> NDArray[np.float64]:
-    return low + (np.arange(cells) + 0.5) * ((high - low) / cells)
+    return np.asarray(low + (np.arange(cells) + 0.5) * ((high - low) / cells), np.float64)

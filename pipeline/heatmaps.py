@@ -87,12 +87,13 @@ class FrameReader:
 
 
 @contextmanager
-def open_frames(path: Path, shape: Shape) -> Iterator[FrameReader]:
+def open_frames(path: Path, shape: Shape | None, *, strict: bool = False) -> Iterator[FrameReader]:
     """Open a file of frames once every claim it makes has been checked; read nothing yet.
 
     Args:
         path: The file.
-        shape: What its dataset must measure; `None` leaves an axis open.
+        shape: What its dataset must measure; `None` leaves an axis, or all of them, open.
+        strict: Hold the file to what a submission must be: `array` and nothing beside it, uint8.
 
     Raises:
         HeatmapError: There is no such file; it is not HDF5, or truncated; it has no `array` and not
@@ -107,8 +108,8 @@ def open_frames(path: Path, shape: Shape) -> Iterator[FrameReader]:
         raise HeatmapError(f"{path}: not a readable HDF5 file: {fault}") from None
     with file:
         try:
-            dataset = _dataset(path, file)
-            _check(path, dataset, shape)
+            dataset = _dataset(path, file, strict=strict)
+            _check(path, dataset, shape, DTYPES[:1] if strict else DTYPES)
         except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError) as fault:
             raise HeatmapError(f"{path}: damaged HDF5 file: {fault}") from None
         yield FrameReader(path, dataset)
@@ -177,8 +178,10 @@ def store_writer(
         yield dataset
 
 
-def _dataset(path: Path, file: h5py.File) -> h5py.Dataset:
+def _dataset(path: Path, file: h5py.File, *, strict: bool) -> h5py.Dataset:
     keys = list(file)
+    if strict and keys != [KEY]:
+        raise HeatmapError(f"{path}: keys {keys[:10]}, expected {KEY!r} and nothing else")
     key = KEY if KEY in keys or len(keys) != 1 else keys[0]
     if key not in keys:
         raise HeatmapError(f"{path}: keys {keys[:10]}, expected {KEY!r} or one dataset alone")
@@ -191,19 +194,21 @@ def _dataset(path: Path, file: h5py.File) -> h5py.Dataset:
     return dataset
 
 
-def _check(path: Path, dataset: h5py.Dataset, shape: Shape) -> None:
+def _check(path: Path, dataset: h5py.Dataset, shape: Shape | None, dtypes: Sequence[str]) -> None:
     if dataset.external is not None:
         raise HeatmapError(f"{path}: keeps its data in other files, expected data of its own")
     if dataset.is_virtual:
         raise HeatmapError(f"{path}: a virtual view of other files, expected data of its own")
     found = dataset.shape
+    if shape is None:
+        shape = (None,) * max(1, len(found or ()))
     wanted = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
     if found is None or len(found) != len(shape):
         raise HeatmapError(f"{path}: shape {found}, expected {wanted}")
     if any(size not in (None, here) for size, here in zip(shape, found, strict=True)):
         raise HeatmapError(f"{path}: shape {found}, expected {wanted}")
-    if dataset.dtype not in DTYPES:
-        raise HeatmapError(f"{path}: type {dataset.dtype}, expected {' or '.join(DTYPES)}")
+    if dataset.dtype.name not in dtypes:
+        raise HeatmapError(f"{path}: type {dataset.dtype}, expected {' or '.join(dtypes)}")
     size = prod(found) * dataset.dtype.itemsize
     if size > MAX_BYTES:
         raise HeatmapError(f"{path}: claims {size:,} bytes, expected at most {MAX_BYTES:,}")

@@ -80,7 +80,7 @@ def ingest_city(
         workers: Reader processes; 0 reads here, without isolation from hostile files.
         cluster: Address of a Dask scheduler to use instead.
         verify: Take no file's word for being unchanged: compare checksums.
-        progress: Told each day as it ends.
+        progress: Told each day of the release as it is found unchanged or ends.
 
     Raises:
         CatalogError: The release has no such city, or misnamed files.
@@ -93,6 +93,8 @@ def ingest_city(
         known = stored.get(source.day)
         if known is not None and _unchanged(known, source, root, verify):
             kept[source.day] = known
+            if progress is not None:
+                progress(source.day)
         else:
             jobs.append(DayJob(edition, city, source, root))
     refused: dict[str, str] = {}

@@ -25,4 +25,5 @@ def to_heatmap(frames: NDArray[np.float32]) -> NDArray[np.uint8]:
     if np.isnan(frames).any():
         raise ValueError(f"{int(np.isnan(frames).sum())} forecast values are not numbers")
     grey = np.rint(np.clip(frames, 0.0, 1.0) * np.float32(WHITE))
-    return np.moveaxis(grey, -3, -1).astype(np.uint8)
+    frames_last: NDArray[np.uint8] = np.moveaxis(grey, -3, -1).astype(np.uint8)
+    return frames_last

@@ -138,7 +138,8 @@ class Store:
         ]
         if not pieces:
             raise StoreError(f"{self.root}: no days to open of {self.city.name}")
-        return da.concatenate(pieces)
+        days_on_end: da.Array = da.concatenate(pieces)
+        return days_on_end
 
     def dataset(self, split: Split) -> xr.Dataset:
         """Return all days of a split as one lazy Dataset.

@@ -23,16 +23,27 @@ def read_yaml(path: Path, error: type[PipelineError]) -> dict[str, Any]:
         error: The file is missing, is not YAML, or is not a mapping.
     """
     try:
-        value = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as fault:
         raise error(f"{path}: cannot be read as text: {fault}") from None
-    except YAMLError as fault:
-        raise error(f"{path}: not YAML: {_one_line(fault)}") from None
+    value = parse_yaml(text, str(path), error)
     if not isinstance(value, dict):
         raise error(f"{path}: holds {type(value).__name__}, expected a mapping of keys to values")
     return value
+
+
+def parse_yaml(text: str, where: str, error: type[PipelineError]) -> Any:
+    """Return the value of a YAML 1.2 text.
+
+    Raises:
+        error: It is not YAML; `where` begins the message.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError) as fault:
+        raise error(f"{where}: not YAML: {_one_line(fault)}") from None
 
 
 def validate(kind: type[T], value: Any, where: str, error: type[PipelineError]) -> T:
@@ -60,7 +71,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _one_line(fault: YAMLError) -> str:
+def _one_line(fault: Exception) -> str:
     mark = getattr(fault, "problem_mark", None)
     problem = getattr(fault, "problem", None) or str(fault).splitlines()[0]
     return f"line {mark.line + 1}: {problem}" if mark else str(problem)

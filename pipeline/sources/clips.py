@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Where = TypeVar("Where")
-WhereOut = TypeVar("WhereOut", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,13 +26,13 @@ class Clip(Generic[Where]):
     where: Where
 
 
-class ClipSource(Protocol[WhereOut]):
+class ClipSource(Protocol[Where]):
     """A numbered collection of clips; the same index gives the same clip for ever."""
 
     def __len__(self) -> int:
         """Return how many clips there are."""
         ...
 
-    def __getitem__(self, index: int) -> Clip[WhereOut]:
+    def __getitem__(self, index: int) -> Clip[Where]:
         """Return a clip."""
         ...

@@ -1,0 +1,135 @@
+"""One run, as a person types it: a YAML file that is checked whole before work starts."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from pipeline.catalog import DEFAULT_CATALOG, read_edition
+from pipeline.editions import City, Edition
+from pipeline.errors import ConfigError
+from pipeline.probes import Rasterising
+from pipeline.yaml_files import parse_yaml, read_yaml, validate
+
+MODEL_NAME = r"^(zeros|persistence|window_mean|moving_average_[1-9][0-9]*|climatology|mix)$"
+ModelName = Annotated[str, Field(pattern=MODEL_NAME)]
+
+
+class Section(BaseModel):
+    """A part of a configuration; keys it does not know are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Synth(Section):
+    """What `t4c synth` draws."""
+
+    seed: int = Field(0, ge=0, description="Another seed is another city.")
+    training: int = Field(8, ge=1, description="Training days.")
+    validation: int = Field(2, ge=0, description="Validation days.")
+    test: int = Field(2, ge=0, description="Test days, blanked, their truth written apart.")
+    first_day: date = Field(date(2018, 1, 1), description="First day of the calendar.")
+    gzip: int = Field(4, ge=0, le=9, description="Compression level; releases use 9, slowly.")
+
+
+class Submit(Section):
+    """What `t4c submit` writes."""
+
+    model: ModelName = Field("mix", description="What forecasts the test days.")
+    file: str = Field("submission.zip", pattern=r"^[^/]+\.zip$", description="Name, under `out`.")
+    gzip: int = Field(4, ge=0, le=9, description="Compression level of the members.")
+
+
+class Maps(Section):
+    """What `t4c maps` draws."""
+
+    models: tuple[ModelName, ...] = Field(("mix",), min_length=1, description="Whose errors.")
+
+
+class RunConfig(Section):
+    """Everything that shapes a run. Paths are taken from the folder `t4c` is started in."""
+
+    edition: str = Field(description="Entry of the data catalogue.")
+    catalog: Path | None = Field(None, description="Another catalogue than the one built in.")
+    cities: tuple[str, ...] | None = Field(None, description="Cities; all, if not given.")
+    release: Path = Field(description="Root of the release's day files.")
+    store: Path = Field(description="Where `ingest` keeps its re-chunked days.")
+    out: Path = Field(description="Where tables, submissions and maps go.")
+    truth: Path | None = Field(None, description="Root of the truth of the test days, if known.")
+    workers: int = Field(2, ge=0, le=256, description="Processes; 0 works in this one alone.")
+    cluster: str | None = Field(None, description="Address of a Dask scheduler for `ingest`.")
+    history: int = Field(9, ge=1, description="Frames a model sees.")
+    stride: int = Field(9, ge=1, description="Frames from one scored window to the next.")
+    ladder: tuple[ModelName, ...] = Field(
+        ("persistence", "zeros", "moving_average_3", "window_mean", "climatology", "mix"),
+        min_length=1,
+        description="What `score` compares.",
+    )
+    synth: Synth = Field(default_factory=lambda: Synth())
+    rasterise: Rasterising | None = Field(None, description="How GPS points become days.")
+    submit: Submit = Field(default_factory=lambda: Submit())
+    maps: Maps = Field(default_factory=lambda: Maps())
+
+    @field_validator("cities")
+    @classmethod
+    def _each_once(cls, cities: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if cities is not None and (not cities or len(set(cities)) < len(cities)):
+            raise ValueError("name at least one city, each once")
+        return cities
+
+    def read_edition(self) -> Edition:
+        """Return the edition from the catalogue.
+
+        Raises:
+            CatalogError: The catalogue is faulty, or has no such edition.
+        """
+        return read_edition(self.edition, self.catalog or DEFAULT_CATALOG)
+
+    def chosen_cities(self) -> list[City]:
+        """Return the cities of the run, in the order of the edition.
+
+        Raises:
+            ConfigError: The edition has not got one of them.
+        """
+        edition = self.read_edition()
+        known = [city.name for city in edition.cities]
+        unknown = [name for name in self.cities or () if name not in known]
+        if unknown:
+            raise ConfigError(f"cities: {edition.name} has no {unknown}; it has {known}")
+        return [city for city in edition.cities if self.cities is None or city.name in self.cities]
+
+
+def read_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
+    """Return a run's configuration.
+
+    Args:
+        path: A YAML file, or the name of one that comes with the package (`demo`).
+        overrides: `key=value` or `section.key=value`, each value read as YAML.
+
+    Raises:
+        ConfigError: The file or an override is not what it should be; lists every fault.
+    """
+    shipped = Path(__file__).resolve().parent.parent / "configs" / f"{path.name}.yaml"
+    if not path.exists() and path.name == str(path) and shipped.exists():
+        path = shipped
+    value = read_yaml(path, ConfigError)
+    for override in overrides or []:
+        _apply(value, override)
+    config = validate(RunConfig, value, str(path), ConfigError)
+    config.chosen_cities()
+    return config
+
+
+def _apply(value: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: expected key=value")
+    *sections, last = key.split(".")
+    for section in sections:
+        value = value.setdefault(section, {})
+        if not isinstance(value, dict):
+            raise ConfigError(f"--set {override}: {section} is not a section")
+    value[last] = parse_yaml(text, f"--set {override}", ConfigError)

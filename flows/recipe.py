@@ -1,0 +1,139 @@
+"""What a recipe is: a plain call alone, a flow with tasks and artifacts when Prefect runs it.
+
+Nothing here imports Prefect unless a Prefect flow is what calls.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+P = ParamSpec("P")
+R = TypeVar("R")
+RETRIES = 2
+RETRY_SECONDS = 10
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a recipe has to say.
+
+    Attributes:
+        lines: For a person.
+        facts: The same for a script; plain values only.
+        faults: What went wrong without stopping the rest; any fault makes the run a failure.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def add(self, other: Outcome) -> None:
+        """Take in what a part of the recipe says."""
+        self.lines += other.lines
+        self.facts |= other.facts
+        self.faults += other.faults
+
+
+def inside_a_flow() -> bool:
+    """Return whether Prefect is running the caller."""
+    if "prefect" not in sys.modules:
+        return False
+    from prefect.context import FlowRunContext
+
+    return FlowRunContext.get() is not None
+
+
+def step(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function a step: a plain call alone, a task inside a Prefect flow.
+
+    As a task it is tried again when input or output fails, and only then: a faulty file does not
+    mend itself.
+    """
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not inside_a_flow():
+            return function(*args, **kwargs)
+        from prefect import task
+        from prefect.cache_policies import NO_CACHE
+
+        as_task: Any = task(
+            function,  # type: ignore[call-overload]  # its overloads do not know ParamSpec
+            retries=RETRIES,
+            retry_delay_seconds=RETRY_SECONDS,
+            retry_condition_fn=_is_io,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+        )
+        result: R = as_task(*args, **kwargs)
+        return result
+
+    return run
+
+
+def _is_io(task: Any, run: Any, state: Any) -> bool:
+    try:
+        state.result()
+    except OSError:
+        return True
+    except Exception:  # any other kind is not worth a retry
+        return False
+    return False
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Yield what to call as each of `total` things is done; a bar on a terminal, else silence."""
+    if inside_a_flow() or not sys.stderr.isatty() or total < 1:
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task(label, total=total)
+        yield lambda _: bars.advance(bar)
+
+
+def publish_table(key: str, table: pd.DataFrame, description: str) -> None:
+    """Leave a table with the flow run; nothing when there is none."""
+    if not inside_a_flow():
+        return
+    from prefect.artifacts import create_table_artifact
+
+    whole = table.reset_index().astype(object)
+    plain = whole.where(whole.notna(), None)
+    rows = [dict(zip(map(str, plain.columns), row, strict=True)) for row in plain.values.tolist()]
+    create_table_artifact(rows, key=_key(key), description=description)
+
+
+def publish_image(key: str, path: Path, description: str) -> None:
+    """Leave a picture with the flow run, small enough for the server's database."""
+    if not inside_a_flow():
+        return
+    from base64 import b64encode
+
+    from prefect.artifacts import create_markdown_artifact
+
+    data = b64encode(path.read_bytes()).decode()
+    markdown = f"{description}\n\n![{description}](data:image/png;base64,{data})"
+    create_markdown_artifact(markdown, key=_key(key), description=description)
+
+
+def _key(key: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in key.lower()).strip("-")

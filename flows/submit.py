@@ -1,0 +1,74 @@
+"""Forecast the test days and write the submission; check one, own or foreign."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from flows.config import RunConfig
+from flows.models import build_models, identity
+from flows.recipe import Outcome, progress, step
+from pipeline.catalog import day_files
+from pipeline.store import Store
+from pipeline.submission import (
+    Submission,
+    check_submission,
+    expected_members,
+    write_submission,
+)
+
+
+def submit(config: RunConfig) -> Outcome:
+    """Write the submission of all cities, then hold it against the rules."""
+    made = write(config)
+    faults = find_faults(config, made.path)
+    lines = [
+        f"{made.path}: {made.members} files, {made.bytes / 1e6:.1f} MB, sha256 {made.sha256}",
+        *([f"{made.resumed} files were there from a run before"] if made.resumed else []),
+    ]
+    return Outcome(lines, asdict(made) | {"path": str(made.path)}, faults)
+
+
+def check(config: RunConfig, *, submission: Path | None = None) -> Outcome:
+    """Hold a submission against the rules; every fault is listed.
+
+    Args:
+        config: The run.
+        submission: A zip or folder; the run's own, if not given.
+    """
+    path = submission or config.out / config.submit.file
+    faults = find_faults(config, path)
+    verdict = f"{len(faults)} faults" if faults else "every rule kept"
+    return Outcome([f"{path}: {verdict}"], {"path": str(path), "faults": faults}, faults)
+
+
+@step
+def write(config: RunConfig) -> Submission:
+    """Write the zip."""
+    edition, name = config.read_edition(), config.submit.model
+    stores = [Store.open(config.store, edition, city) for city in config.chosen_cities()]
+    by_city = {store.city.name: store for store in stores}
+    total = sum(len(store.days("test")) for store in stores)
+    with progress("submit", total) as tick:
+        return write_submission(
+            config.out / config.submit.file,
+            stores,
+            lambda city: build_models(config, by_city[city.name], [name])[name],
+            identity=" ".join(identity(config, store, name) for store in stores),
+            history=config.history,
+            gzip=config.submit.gzip,
+            progress=tick,
+        )
+
+
+@step
+def find_faults(config: RunConfig, submission: Path) -> list[str]:
+    """Check a submission against the test days of the release, or of the store without one."""
+    edition = config.read_edition()
+    days = {
+        city.name: [file.day for file in day_files(config.release, edition, city, "test")]
+        if config.release.is_dir()
+        else Store.open(config.store, edition, city).days("test")
+        for city in config.chosen_cities()
+    }
+    return check_submission(submission, expected_members(edition, days), workers=config.workers)

@@ -1,0 +1,93 @@
+"""Random damage to a valid file: an error or frames of the right shape, never anything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.heatmaps import open_frames, write_frames
+from pipeline.quarantine import MEMORY_BYTES, Quarantine
+from tests.world import NORTH_UP, TINY, draw_day
+
+CASES = 500
+
+
+def read_shape(path: Path) -> tuple[tuple[int, ...], str, int]:
+    """Read a file to its end, slab by slab; say what came."""
+    with open_frames(path, TINY.day_shape) as frames:
+        rows = np.concatenate([slab for _, slab in frames.slabs()])
+    return rows.shape, str(rows.dtype), int(rows.sum(dtype=np.int64))
+
+
+def variants(folder: Path) -> list[bytes]:
+    """The same day as three writers leave it: chunked, plain and old-fashioned."""
+    day = draw_day(NORTH_UP, "20180101")
+    gzip = write_frames(folder / "gzip.h5", day)
+    files = [gzip]
+    for name, options in {
+        "plain": {},
+        "lzf": {"chunks": (7, 5, 3, 2), "compression": "lzf"},
+    }.items():
+        with h5py.File(folder / f"{name}.h5", "w", libver="earliest") as file:
+            file.create_dataset("array", data=day.astype(np.int16), **options)
+        files.append(folder / f"{name}.h5")
+    return [path.read_bytes() for path in files]
+
+
+@pytest.mark.timeout(900)
+def test_flipped_bits_never_hang_crash_or_misshape(tmp_path):
+    rng = np.random.default_rng(20181)
+    whole = variants(tmp_path)
+    read = refused = 0
+    with Quarantine(read_shape, workers=2, timeout=60, memory=MEMORY_BYTES) as quarantine:
+        for case in range(CASES):
+            data = np.frombuffer(whole[case % len(whole)], np.uint8).copy()
+            # half of the cases aim at the metadata, which fills the first kilobytes
+            reach = len(data) if case % 2 else min(len(data), 3000)
+            places = rng.integers(0, reach, rng.integers(1, 17))
+            data[places] ^= (1 << rng.integers(0, 8, len(places))).astype(np.uint8)
+            path = tmp_path / f"case{case}.h5"
+            path.write_bytes(data.tobytes())
+            try:
+                shape, dtype, _ = quarantine(path)
+            except PipelineError:
+                refused += 1
+            else:
+                assert (shape, dtype) == (TINY.day_shape, "uint8")
+                read += 1
+            path.unlink()
+    assert read + refused == CASES
+    assert refused > CASES / 5, "damage that is hardly ever noticed is no damage"
+    assert read > 0
+
+
+def crash(path: Path) -> None:
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def hang(path: Path) -> None:
+    import time
+
+    time.sleep(60)
+
+
+def swell(path: Path) -> int:
+    return int(np.ones(2 * MEMORY_BYTES, np.uint8).sum())
+
+
+@pytest.mark.parametrize(
+    ("misdeed", "said"), [(crash, "crashed"), (hang, "hung for 2 s"), (swell, "memory")]
+)
+def test_a_job_that_dies_is_one_named_error(tmp_path, misdeed, said):
+    with (
+        Quarantine(misdeed, workers=1, timeout=2 if misdeed is hang else 60) as quarantine,
+        pytest.raises(PipelineError, match=said),
+    ):
+        quarantine(tmp_path)
