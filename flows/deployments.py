@@ -1,0 +1,77 @@
+"""The recipes as Prefect flows, for schedules; `t4c` runs the same recipes without a server.
+
+Each flow takes a whole `RunConfig`, so a server refuses a bad one before a run exists. Name them as
+module entrypoints, e.g. `flows.deployments.ingest`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from prefect import flow, get_run_logger
+
+from flows import demo as _demo
+from flows import ingest as _ingest
+from flows import maps as _maps
+from flows import rasterise as _rasterise
+from flows import score as _score
+from flows import submit as _submit
+from flows import synth as _synth
+from flows.config import RunConfig
+from flows.recipe import Outcome
+
+
+class RecipeFailed(RuntimeError):
+    """A recipe ended with faults; the message lists them all."""
+
+
+def _run(recipe: Callable[[RunConfig], Outcome], config: RunConfig) -> dict[str, Any]:
+    outcome = recipe(config)
+    for line in outcome.lines:
+        get_run_logger().info(line)
+    if outcome.faults:
+        raise RecipeFailed("\n".join(outcome.faults))
+    return outcome.facts
+
+
+@flow
+def demo(config: RunConfig) -> dict[str, Any]:
+    """Draw a synthetic city, then ingest, score, submit and map it."""
+    return _run(_demo.demo, config)
+
+
+@flow
+def synth(config: RunConfig) -> dict[str, Any]:
+    """Draw a synthetic release."""
+    return _run(_synth.synth, config)
+
+
+@flow
+def rasterise(config: RunConfig) -> dict[str, Any]:
+    """Turn GPS points into day files."""
+    return _run(_rasterise.rasterise, config)
+
+
+@flow
+def ingest(config: RunConfig) -> dict[str, Any]:
+    """Bring the store up to date with the release."""
+    return _run(_ingest.ingest, config)
+
+
+@flow
+def score(config: RunConfig) -> dict[str, Any]:
+    """Score the ladder on validation windows."""
+    return _run(_score.score, config)
+
+
+@flow
+def submit(config: RunConfig) -> dict[str, Any]:
+    """Write the submission and check it."""
+    return _run(_submit.submit, config)
+
+
+@flow
+def maps(config: RunConfig) -> dict[str, Any]:
+    """Draw the error maps."""
+    return _run(_maps.maps, config)

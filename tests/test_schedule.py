@@ -1,0 +1,126 @@
+"""The same recipes under Prefect: a scheduled run appears by itself and finishes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+
+import httpx
+import pytest
+
+from tests.conftest import ROOT
+
+SERVE = """
+import sys
+from datetime import timedelta
+from flows.config import read_config
+from flows.deployments import score
+from pathlib import Path
+config = read_config(Path(sys.argv[1])).model_dump(mode="json")
+score.serve(name="often", interval=timedelta(seconds=10), parameters={"config": config}, limit=1)
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(command, log, env):
+    """A process group that is gone afterwards, its output in a file."""
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            command, env=env, cwd=ROOT, stdout=out, stderr=out, start_new_session=True
+        )
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def wait_for(what, found, process, log, seconds):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"{what}: the process ended\n{log.read_text()[-3000:]}"
+        with suppress(httpx.HTTPError):
+            if value := found():
+                return value
+        time.sleep(1)
+    pytest.fail(f"no {what} within {seconds} s\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A Prefect server of our own on loopback, quiet and without telemetry."""
+    home = tmp_path_factory.mktemp("prefect")
+    port = free_port()
+    env = {
+        **os.environ,
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
+    log = home / "server.log"
+    with running([*command, "--port", str(port)], log, env) as process:
+        health = f"{env['PREFECT_API_URL']}/health"
+        wait_for("healthy server", lambda: httpx.get(health).is_success, process, log, 240)
+        yield env
+
+
+@pytest.mark.server
+@pytest.mark.timeout(900)
+def test_a_scheduled_run_appears_and_finishes(server, ingested, tmp_path):
+    api, log = server["PREFECT_API_URL"], tmp_path / "serve.log"
+    script = tmp_path / "serve.py"
+    script.write_text(SERVE)
+
+    def finished():
+        runs = httpx.post(f"{api}/flow_runs/filter", json={}).json()
+        ended = [r for r in runs if r["state_type"] in {"COMPLETED", "FAILED", "CRASHED"}]
+        return [r for r in ended if r["auto_scheduled"]]
+
+    with running([sys.executable, str(script), str(ingested.config)], log, server) as process:
+        runs = wait_for("finished scheduled run", finished, process, log, 300)
+    assert runs[0]["state_type"] == "COMPLETED", log.read_text()[-3000:]
+    assert (ingested.out / "ladder.csv").exists()
+    tasks = httpx.post(f"{api}/task_runs/filter", json={}).json()
+    assert {task["name"].split("-")[0] for task in tasks} >= {"score_city"}
+    artifacts = httpx.post(f"{api}/artifacts/filter", json={}).json()
+    assert "tiny-ladder" in {artifact["key"] for artifact in artifacts}
+
+
+@pytest.mark.server
+@pytest.mark.timeout(900)
+def test_the_server_refuses_a_bad_configuration_before_a_run_exists(server, ingested, tmp_path):
+    api, log = server["PREFECT_API_URL"], tmp_path / "serve.log"
+    script = tmp_path / "serve.py"
+    script.write_text(SERVE.replace('"often"', '"bad"').replace("interval=timedelta(seconds=10), ", ""))
+    with running([sys.executable, str(script), str(ingested.config)], log, server) as process:
+
+        def deployment():
+            found = httpx.get(f"{api}/deployments/name/score/bad")
+            return found.json() if found.is_success else None
+
+        bad = wait_for("deployment", deployment, process, log, 120)
+        config = {**bad["parameters"]["config"], "stride": 0, "hisotry": 3}
+        answer = httpx.post(
+            f"{api}/deployments/{bad['id']}/create_flow_run", json={"parameters": {"config": config}}
+        )
+    assert answer.status_code == 409, answer.text
+    assert "stride" in answer.text or "minimum" in answer.text or "hisotry" in answer.text
