@@ -31,9 +31,9 @@ import numpy as np
 
 from pipeline.catalog import DayFile, day_path, read_edition
 from pipeline.heatmaps import write_frames
-from pipeline.ingest import DayJob, ingest_city, ingest_day
+from pipeline.ingest import DayJob, ingest_day
 from pipeline.store import Store
-from pipeline.synthetic import draw_day
+from pipeline.synthetic import draw_day, encode
 
 LENGTH = 12
 ROUNDS = 5
@@ -73,7 +73,7 @@ def measure(options, folder: Path) -> dict:
     edition = read_edition(options.edition)
     city = edition.cities[0]
     release, store_root, raw = folder / "release", folder / "store", folder / "raw.npy"
-    frames = draw_day(edition, city, date(2018, 1, 9), seed=7)
+    frames = encode(draw_day(edition, city, date(2018, 1, 9), seed=7), edition)
     first = day_path(release, edition, city, "training", "20180101")
     print("writing a release day with gzip 9 ...", file=sys.stderr)
     write_frames(first, frames)
@@ -131,11 +131,16 @@ def measure(options, folder: Path) -> dict:
         return spread([b / a for a, b in zip(costs["store"], costs[name], strict=True)])
 
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "day": {"shape": list(frames.shape), "nonzero": round(float((frames > 0).mean()), 4),
-                "release_MB": round(first.stat().st_size / 1e6, 1),
-                "store_MB": round((store_root / store.manifest.days[0].file).stat().st_size / 1e6, 1)},
-        "windows_MB_per_cpu_second": {n: round(megabytes / statistics.median(c)) for n, c in costs.items()},
+        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
+        "day": {
+            "shape": list(frames.shape),
+            "nonzero": round(float((frames > 0).mean()), 4),
+            "release_MB": round(first.stat().st_size / 1e6, 1),
+            "store_MB": round((store_root / store.manifest.days[0].file).stat().st_size / 1e6, 1),
+        },
+        "windows_MB_per_cpu_second": {
+            n: round(megabytes / statistics.median(c)) for n, c in costs.items()
+        },
         "store_over_release": against("release"),
         "store_over_memmap": against("memmap"),
         "ingest_over_bare_read_cpu": spread(ratios),

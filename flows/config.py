@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pipeline.catalog import DEFAULT_CATALOG, read_edition
 from pipeline.editions import City, Edition
 from pipeline.errors import ConfigError
-from pipeline.probes import Rasterising
+from pipeline.probes.settings import Rasterising
 from pipeline.yaml_files import parse_yaml, read_yaml, validate
 
 MODEL_NAME = r"^(zeros|persistence|window_mean|moving_average_[1-9][0-9]*|climatology|mix)$"

@@ -1,10 +1,9 @@
 """The recipes as Prefect flows, for schedules; `t4c` runs the same recipes without a server.
 
 Each flow takes a whole `RunConfig`, so a server refuses a bad one before a run exists. Name them as
-module entrypoints, e.g. `flows.deployments.ingest`.
+module entrypoints, e.g. `flows.deployments.ingest`. Annotations here are objects, not text: Prefect
+builds the parameters' schema from them.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +21,7 @@ from flows.config import RunConfig
 from flows.recipe import Outcome
 
 
-class RecipeFailed(RuntimeError):
+class RecipeError(RuntimeError):
     """A recipe ended with faults; the message lists them all."""
 
 
@@ -31,7 +30,7 @@ def _run(recipe: Callable[[RunConfig], Outcome], config: RunConfig) -> dict[str,
     for line in outcome.lines:
         get_run_logger().info(line)
     if outcome.faults:
-        raise RecipeFailed("\n".join(outcome.faults))
+        raise RecipeError("\n".join(outcome.faults))
     return outcome.facts
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -93,11 +94,26 @@ def _is_io(task: Any, run: Any, state: Any) -> bool:
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Callable[[str], None]]:
     """Yield what to call as each of `total` things is done; a bar on a terminal, else silence."""
-    if inside_a_flow() or not sys.stderr.isatty() or total < 1:
-        yield lambda _: None
+    done = count(1)
+    with stages() as tick:
+        yield lambda _: tick(label, next(done), total)
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield what to call with a stage, how much of it is done and how much there is."""
+    if inside_a_flow() or not sys.stderr.isatty():
+        yield lambda stage, done, total: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -106,8 +122,14 @@ def progress(label: str, total: int) -> Iterator[Callable[[str], None]]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        bar = bars.add_task(label, total=total)
-        yield lambda _: bars.advance(bar)
+        shown: dict[str, TaskID] = {}
+
+        def tick(stage: str, done: int, total: int) -> None:
+            if stage not in shown:
+                shown[stage] = bars.add_task(stage, total=total)
+            bars.update(shown[stage], completed=done, total=total)
+
+        yield tick
 
 
 def publish_table(key: str, table: pd.DataFrame, description: str) -> None:

@@ -30,7 +30,7 @@ def score(config: RunConfig, *, submission: Path | None = None) -> Outcome:
     if config.truth is None:
         raise ConfigError("truth: not given; a submission is scored against it")
     errors = score_file(config.truth, submission, edition, config.workers)
-    return report(config, errors, f"score_{submission.stem}", str(submission))
+    return report(config, errors, f"score_{submission.stem}", "test slots")
 
 
 def validation_source(config: RunConfig, city: City) -> TrafficSource:

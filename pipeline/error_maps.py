@@ -113,15 +113,16 @@ def draw_maps(folder: Path, maps: Sequence[ErrorMap]) -> list[Path]:
 
 def _draw(path: Path, errors: ErrorMap, norm: LogNorm) -> Path:
     box = errors.grid.city
-    figure = Figure(figsize=(7.2, 6.4), dpi=150, layout="constrained")
+    narrow = np.cos(np.deg2rad((box.lat_min + box.lat_max) / 2))
+    shape = (box.lon_max - box.lon_min) * narrow / (box.lat_max - box.lat_min)
+    figure = Figure(figsize=(5.4 * shape + 2.3, 6.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     shown = np.ma.masked_where(~errors.active, np.maximum(errors.mse, norm.vmin or 0))
-    mid = np.deg2rad((box.lat_min + box.lat_max) / 2)
     image = axes.imshow(
         north_up(errors, shown),
         extent=(box.lon_min, box.lon_max, box.lat_min, box.lat_max),
-        aspect=1 / np.cos(mid),
+        aspect=1 / narrow,
         norm=norm,
         cmap="inferno_r",
         interpolation="nearest",
@@ -134,6 +135,7 @@ def _draw(path: Path, errors: ErrorMap, norm: LogNorm) -> Path:
     axes.tick_params(labelsize=8)
     bar = figure.colorbar(image, ax=axes, shrink=0.85)
     bar.set_label(f"mean squared error of a cell over {errors.windows} windows")
+    axes.locator_params(nbins=6)
     with whole_file(path) as partial:
         figure.savefig(partial, format="png", metadata={"Software": None})
     return path

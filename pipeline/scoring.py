@@ -63,7 +63,8 @@ class Errors:
         """Return a row a model, best last: its score, then each channel's, lead's and city's."""
         mean = self.leaderboard().rename("mse")
         parts = [self.by(key).unstack(sort=False) for key in ("channel", "lead")]
-        parts[1].columns = [f"lead {lead}" for lead in parts[1].columns]
+        ahead = [(int(lead) + 1) * self.edition.bin_minutes for lead in parts[1].columns]
+        parts[1].columns = [f"{minutes} min" for minutes in ahead]
         cities = self.cities().unstack(sort=False)
         table = pd.concat([mean, *parts, *([cities] if cities.shape[1] > 1 else [])], axis=1)
         return table.sort_values("mse", ascending=False)

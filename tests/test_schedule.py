@@ -18,11 +18,16 @@ from tests.conftest import ROOT
 SERVE = """
 import sys
 from datetime import timedelta
+from pathlib import Path
+
 from flows.config import read_config
 from flows.deployments import score
-from pathlib import Path
-config = read_config(Path(sys.argv[1])).model_dump(mode="json")
-score.serve(name="often", interval=timedelta(seconds=10), parameters={"config": config}, limit=1)
+
+if __name__ == "__main__":  # runs are spawned, and import this file again
+    config = read_config(Path(sys.argv[1])).model_dump(mode="json")
+    score.serve(
+        name="often", interval=timedelta(seconds=10), parameters={"config": config}, limit=1
+    )
 """
 
 
@@ -110,7 +115,8 @@ def test_a_scheduled_run_appears_and_finishes(server, ingested, tmp_path):
 def test_the_server_refuses_a_bad_configuration_before_a_run_exists(server, ingested, tmp_path):
     api, log = server["PREFECT_API_URL"], tmp_path / "serve.log"
     script = tmp_path / "serve.py"
-    script.write_text(SERVE.replace('"often"', '"bad"').replace("interval=timedelta(seconds=10), ", ""))
+    never = SERVE.replace('"often"', '"bad"').replace("interval=timedelta(seconds=10), ", "")
+    script.write_text(never)
     with running([sys.executable, str(script), str(ingested.config)], log, server) as process:
 
         def deployment():
@@ -120,7 +126,8 @@ def test_the_server_refuses_a_bad_configuration_before_a_run_exists(server, inge
         bad = wait_for("deployment", deployment, process, log, 120)
         config = {**bad["parameters"]["config"], "stride": 0, "hisotry": 3}
         answer = httpx.post(
-            f"{api}/deployments/{bad['id']}/create_flow_run", json={"parameters": {"config": config}}
+            f"{api}/deployments/{bad['id']}/create_flow_run",
+            json={"parameters": {"config": config}},
         )
     assert answer.status_code == 409, answer.text
     assert "stride" in answer.text or "minimum" in answer.text or "hisotry" in answer.text
