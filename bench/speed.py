@@ -31,7 +31,7 @@ import numpy as np
 
 from pipeline.catalog import DayFile, day_path, read_edition
 from pipeline.heatmaps import write_frames
-from pipeline.ingest import DayJob, ingest_day
+from pipeline.rechunk import DayJob, rechunk_day
 from pipeline.store import Store
 from pipeline.synthetic import draw_day, encode
 
@@ -86,7 +86,7 @@ def measure(options, folder: Path) -> dict:
     bare, whole = [], []
     for _ in range(ROUNDS):
         bare.append(timed(lambda: h5py.File(first)["array"][...]))
-        whole.append(timed(lambda: ingest_day(job)))
+        whole.append(timed(lambda: rechunk_day(job)))
     ratios = [a / b for a, b in zip(whole, bare, strict=True)]
 
     walls, peak = {}, 0.0

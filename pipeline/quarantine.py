@@ -15,7 +15,6 @@ from functools import partial
 from threading import Lock
 from typing import Generic, TypeVar
 
-import dask
 from pebble import ProcessExpired, ProcessPool
 
 from pipeline.errors import PipelineError, QuarantineError
@@ -108,6 +107,8 @@ def fan_out(
             here, one after another.
         cluster: Address of a `distributed` scheduler to run on instead.
     """
+    import dask  # late: worker processes import this module, and need no Dask
+
     jobs = list(jobs)
     if cluster is not None:
         _fan_out_on_cluster(function, jobs, done, cluster)

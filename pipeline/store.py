@@ -1,8 +1,6 @@
-"""A city's days re-chunked for windows: one frame a chunk, zstd, one netCDF-4 file a day.
+"""A city's days re-chunked for windows: one frame a chunk, LZ4, one netCDF-4 file a day.
 
-The chunking policy lives here and nowhere else. A release file packs blocks of 18 frames by 62
-rows by 55 columns by one channel, so that twelve frames cost the decoding of far more; here they
-cost twelve chunks. `Store` cuts windows straight from the files, for training; `Store.dataset`
+`Store` cuts windows straight from the files, for training; `Store.dataset`
 opens all days of a split as one labelled Dataset, lazily, for statistics, scores and maps.
 """
 
@@ -26,40 +24,12 @@ from numpy.typing import NDArray
 from pipeline.editions import City, Edition, Split
 from pipeline.errors import StoreError
 from pipeline.grid import Grid
-from pipeline.heatmaps import Axis, FrameReader, open_frames
+from pipeline.heatmaps import FrameReader, open_frames
 from pipeline.manifest import Manifest, read_manifest
 
 DIMS = ("time", "y", "x", "channel")
 OPEN_FILES = 16
 FRAMES_PER_TASK = 24
-
-
-def stored_file(city: str, split: Split, day: str) -> str:
-    """Return where a store keeps a day, relative to its root."""
-    return f"{city}/{split}/{day}.nc"
-
-
-def day_axes(edition: Edition, city: City, day: str) -> list[Axis]:
-    """Return the labelled axes `time, y, x, channel` of a day in a store.
-
-    Time is the start of each bin on the edition's clock. `y` and `x` are degrees at the cells'
-    centres: latitude along the rows and longitude along the columns, the other way round in a
-    rotated city.
-    """
-    grid = Grid.of(edition, city)
-    minutes = np.arange(edition.frames_per_day, dtype=np.int32) * edition.bin_minutes
-    since = f"minutes since {edition.day_of(day).isoformat()} 00:00:00"
-    north = {"units": "degrees_north", "standard_name": "latitude"}
-    east = {"units": "degrees_east", "standard_name": "longitude"}
-    y, x = (grid.latitudes(), north), (grid.longitudes(), east)
-    if city.rotated:
-        y, x = x, y
-    return [
-        Axis("time", minutes, {"units": since, "calendar": "proleptic_gregorian"}),
-        Axis("y", *y),
-        Axis("x", *x),
-        Axis("channel", np.array(edition.channels), {"long_name": "channel"}),
-    ]
 
 
 @dataclass(slots=True)

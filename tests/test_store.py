@@ -14,7 +14,8 @@ import xarray as xr
 from pipeline.catalog import day_path
 from pipeline.errors import CatalogError, StoreError, WindowError
 from pipeline.heatmaps import write_frames
-from pipeline.ingest import histogram, ingest_city
+from pipeline.ingest import ingest_city
+from pipeline.rechunk import histogram
 from pipeline.sources import TrafficSource, windows_dataset
 from pipeline.store import Store
 from pipeline.windows import Cut, WindowPlan, slot_windows
