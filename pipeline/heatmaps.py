@@ -8,10 +8,13 @@ by `pipeline.quarantine`.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from math import prod
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -128,13 +131,27 @@ def read_frames(path: Path, shape: Shape) -> NDArray[np.uint8]:
 def write_frames(path: Path, frames: NDArray[np.uint8], *, gzip: int = 9) -> Path:
     """Write frames as the organisers do: key `array`, gzip, h5py's own chunks; whole or not at all.
 
+    Chunks are packed here and handed over whole: outside HDF5's lock, so that threads pack side by
+    side, and those of nothing but zeros, which are most, only once.
+
     Raises:
         ValueError: The frames are not bytes.
     """
     if frames.dtype != np.uint8:
         raise ValueError(f"{path}: {frames.dtype} frames, expected uint8")
     with whole_file(path) as partial, h5py.File(partial, "w", libver="latest") as file:
-        file.create_dataset(KEY, data=frames, compression="gzip", compression_opts=gzip)
+        dataset = file.create_dataset(
+            KEY, frames.shape, np.uint8, chunks=True, compression="gzip", compression_opts=gzip
+        )
+        nothing = zlib.compress(bytes(prod(dataset.chunks)), gzip)
+        for start in product(*map(range, [0] * frames.ndim, frames.shape, dataset.chunks)):
+            ends = map(add, start, dataset.chunks)
+            part = frames[tuple(map(slice, start, ends))]
+            packed = nothing
+            if part.any():
+                missing = [(0, c - s) for c, s in zip(dataset.chunks, part.shape, strict=True)]
+                packed = zlib.compress(np.pad(part, missing).tobytes(), gzip)
+            dataset.id.write_direct_chunk(start, packed)
     return path
 
 
