@@ -5,12 +5,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from pipeline.ingest import ingest_city
 from pipeline.store import Store
 from tests.world import TINY, World, build_world
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
+settings.register_profile("shared", deadline=None)  # shared machines pause at any moment
+settings.load_profile("shared")
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("T4C_SHARED_DATA", ROOT.parent / "shared" / "data"))
 

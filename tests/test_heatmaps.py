@@ -17,7 +17,7 @@ from tests.world import NORTH_UP, TINY, draw_day
 DAY = draw_day(NORTH_UP, "20180101")
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(arrays.arrays(np.uint8, arrays.array_shapes(min_dims=4, max_dims=5, max_side=6)))
 def test_what_is_written_is_read(tmp_path_factory, frames):
     path = tmp_path_factory.mktemp("round") / "f.h5"
