@@ -160,13 +160,16 @@ def _finish(work: Callable[[], Outcome], as_json: bool) -> None:
         outcome = work()
     except (PipelineError, OSError) as fault:
         outcome = Outcome(faults=str(fault).splitlines() or [repr(fault)])
+    except KeyboardInterrupt:
+        _print("error: interrupted; the same command goes on from here", sys.stderr)
+        raise typer.Exit(130) from None
     for line in outcome.lines:
         _print(line)
     for fault_line in outcome.faults:
         _print(f"error: {fault_line}", sys.stderr)
     if as_json:
         facts: dict[str, Any] = {"ok": not outcome.faults, **outcome.facts}
-        _print(json.dumps(facts | {"faults": outcome.faults}, default=str))
+        _print(json.dumps(facts | {"faults": outcome.faults}, default=str, allow_nan=False))
     if outcome.faults:
         raise typer.Exit(1)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.catalog import DEFAULT_CATALOG, read_edition
 from pipeline.editions import City, Edition
@@ -80,6 +81,14 @@ class RunConfig(Section):
             raise ValueError("name at least one city, each once")
         return cities
 
+    @model_validator(mode="after")
+    def _enough_history(self) -> RunConfig:
+        for name in (*self.ladder, self.submit.model, *self.maps.models):
+            frames = name.removeprefix("moving_average_")
+            if frames.isdecimal() and int(frames) > self.history:
+                raise ValueError(f"{name} takes {frames} frames, but history is {self.history}")
+        return self
+
     def read_edition(self) -> Edition:
         """Return the edition from the catalogue.
 
@@ -87,6 +96,10 @@ class RunConfig(Section):
             CatalogError: The catalogue is faulty, or has no such edition.
         """
         return read_edition(self.edition, self.catalog or DEFAULT_CATALOG)
+
+    def chosen_edition(self) -> Edition:
+        """Return the edition with the run's cities alone."""
+        return replace(self.read_edition(), cities=tuple(self.chosen_cities()))
 
     def chosen_cities(self) -> list[City]:
         """Return the cities of the run, in the order of the edition.
@@ -113,7 +126,7 @@ def read_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
         ConfigError: The file or an override is not what it should be; lists every fault.
     """
     shipped = Path(__file__).resolve().parent.parent / "configs" / f"{path.name}.yaml"
-    if not path.exists() and path.name == str(path) and shipped.exists():
+    if not path.is_file() and path.name == str(path) and shipped.exists():
         path = shipped
     value = read_yaml(path, ConfigError)
     for override in overrides or []:

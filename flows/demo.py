@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flows.config import RunConfig
 from flows.ingest import ingest
 from flows.maps import maps
@@ -14,8 +16,23 @@ from flows.synth import synth
 def demo(config: RunConfig) -> Outcome:
     """Draw, ingest, score, submit, score the submission, and map."""
     outcome = Outcome()
-    for recipe in (synth, ingest, score, submit):
-        outcome.add(recipe(config))
-    outcome.add(score(config, submission=config.out / config.submit.file))
-    outcome.add(maps(config))
+    steps: dict[str, Callable[[RunConfig], Outcome]] = {
+        "synth": synth,
+        "ingest": ingest,
+        "score": score,
+        "submit": submit,
+        "score_submission": _score_submission,
+        "maps": maps,
+    }
+    for name, recipe in steps.items():
+        part = recipe(config)
+        outcome.lines += part.lines
+        outcome.faults += part.faults
+        outcome.facts[name] = part.facts
+        if part.faults:
+            break
     return outcome
+
+
+def _score_submission(config: RunConfig) -> Outcome:
+    return score(config, submission=config.out / config.submit.file)

@@ -6,6 +6,8 @@ builds the parameters' schema from them.
 """
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -53,21 +55,33 @@ def rasterise(config: RunConfig) -> dict[str, Any]:
 
 
 @flow
-def ingest(config: RunConfig) -> dict[str, Any]:
+def ingest(config: RunConfig, verify: bool = False) -> dict[str, Any]:
     """Bring the store up to date with the release."""
-    return _run(_ingest.ingest, config)
+    return _run(partial(_ingest.ingest, verify=verify), config)
 
 
 @flow
-def score(config: RunConfig) -> dict[str, Any]:
-    """Score the ladder on validation windows."""
-    return _run(_score.score, config)
+def score(config: RunConfig, submission: Path | None = None) -> dict[str, Any]:
+    """Score the ladder on validation windows, or a submission on the truth."""
+    return _run(partial(_score.score, submission=submission), config)
 
 
 @flow
 def submit(config: RunConfig) -> dict[str, Any]:
     """Write the submission and check it."""
     return _run(_submit.submit, config)
+
+
+@flow
+def check(config: RunConfig, submission: Path | None = None) -> dict[str, Any]:
+    """Hold a submission against every rule."""
+    return _run(partial(_submit.check, submission=submission), config)
+
+
+@flow
+def realism(config: RunConfig) -> dict[str, Any]:
+    """Compare the synthetic city with what was measured on real ones."""
+    return _run(_synth.realism, config)
 
 
 @flow

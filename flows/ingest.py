@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from flows.config import RunConfig
-from flows.recipe import Outcome, progress, step
+from flows.recipe import Outcome, inside_a_flow, progress, step
 from pipeline.catalog import release_days
 from pipeline.editions import City
 from pipeline.ingest import IngestReport, ingest_city
@@ -19,25 +19,32 @@ def ingest(config: RunConfig, *, verify: bool = False) -> Outcome:
         config: The run.
         verify: Compare checksums even where size and time of a file have not changed.
     """
-    outcome = Outcome()
+    outcome = Outcome(facts={"cities": {}})
     for city in config.chosen_cities():
-        report = ingest_one(config, city, verify)
+        try:
+            report = ingest_one(config, city, verify)
+        except OSError as fault:  # retries did not help; the other cities go on
+            outcome.faults.append(f"{city.name}: {fault}")
+            continue
+        rest = {"gone from the release": report.gone, "dropped": report.dropped}
         outcome.lines.append(
             f"{city.name}: {len(report.ingested)} days ingested, {len(report.kept)} unchanged, "
-            f"{len(report.refused)} refused -> {config.store / city.name}"
+            f"{len(report.refused)} refused"
+            + "".join(f", {len(days)} {what}" for what, days in rest.items() if days)
+            + f" -> {config.store / city.name}"
         )
-        outcome.facts[city.name] = asdict(report)
+        outcome.facts["cities"][city.name] = asdict(report)
         outcome.faults += report.refused.values()
     return outcome
 
 
 @step
 def ingest_one(config: RunConfig, city: City, verify: bool) -> IngestReport:
-    """Ingest one city."""
+    """Ingest one city; inside a flow, days that could not be read for now are worth a retry."""
     edition = config.read_edition()
     total = len(release_days(config.release, edition, city))
     with progress(f"ingest {city.name}", total) as tick:
-        return ingest_city(
+        report = ingest_city(
             config.release,
             edition,
             city,
@@ -47,3 +54,6 @@ def ingest_one(config: RunConfig, city: City, verify: bool) -> IngestReport:
             verify=verify,
             progress=tick,
         )
+    if report.unreadable and inside_a_flow():
+        raise OSError("; ".join(report.refused[day] for day in report.unreadable))
+    return report

@@ -18,7 +18,8 @@ def inspect(file: Path) -> Outcome:
             outcome.facts = header.facts()
             outcome.lines = [f"{key}: {value}" for key, value in header.facts().items()]
         else:
-            outcome.faults = [str(header)]
+            said = str(header)
+            outcome.faults = [said if str(path) in said else f"{path}: {said}"]
 
     fan_out(read_header, [file], done, workers=1)
     return outcome

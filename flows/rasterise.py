@@ -15,11 +15,11 @@ def rasterise(config: RunConfig) -> Outcome:
     """Draw the days of the run's city from its points."""
     if config.rasterise is None:
         raise ConfigError("rasterise: not given; it says where the points are")
-    outcome = Outcome()
+    outcome = Outcome(facts={"cities": {}})
     for city in config.chosen_cities():
         report = draw(config, config.rasterise, city)
         outcome.lines += _lines(config, report)
-        outcome.facts[city.name] = {
+        outcome.facts["cities"][city.name] = {
             "read": report.read,
             "used": report.used,
             "dropped": {str(reason): count for reason, count in report.dropped.items()},

@@ -37,12 +37,6 @@ class Outcome:
     facts: dict[str, Any] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
-    def add(self, other: Outcome) -> None:
-        """Take in what a part of the recipe says."""
-        self.lines += other.lines
-        self.facts |= other.facts
-        self.faults += other.faults
-
 
 def inside_a_flow() -> bool:
     """Return whether Prefect is running the caller."""
@@ -69,6 +63,7 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
 
         as_task: Any = task(
             function,  # type: ignore[call-overload]  # its overloads do not know ParamSpec
+            name=f"{function.__module__.rpartition('.')[2]}.{function.__name__}",
             retries=RETRIES,
             retry_delay_seconds=RETRY_SECONDS,
             retry_condition_fn=_is_io,

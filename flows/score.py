@@ -23,7 +23,7 @@ def score(config: RunConfig, *, submission: Path | None = None) -> Outcome:
         config: The run.
         submission: A zip or folder to score instead of the ladder.
     """
-    edition = config.read_edition()
+    edition = config.chosen_edition()
     if submission is None:
         errors = join([score_city(config, city) for city in config.chosen_cities()])
         return report(config, errors, "ladder", "validation windows")
@@ -72,7 +72,7 @@ def report(config: RunConfig, errors: Errors, name: str, on: str) -> Outcome:
         "scored_on": on,
         "windows": windows,
         "days": sorted(map(str, errors.rows["day"].unique())),
-        "scores": {str(model): row.to_dict() for model, row in table.iterrows()},
+        "scores": {str(model): row.dropna().to_dict() for model, row in table.iterrows()},
         "table": str(config.out / f"{name}.csv"),
         "rows": str(config.out / f"{name}_rows.csv"),
     }

@@ -63,12 +63,11 @@ def write(config: RunConfig) -> Submission:
 
 @step
 def find_faults(config: RunConfig, submission: Path) -> list[str]:
-    """Check a submission against the test days of the release, or of the store without one."""
+    """Check a submission against the test days of the release, or of the store without them."""
     edition = config.read_edition()
     days = {
         city.name: [file.day for file in day_files(config.release, edition, city, "test")]
-        if config.release.is_dir()
-        else Store.open(config.store, edition, city).days("test")
+        or Store.open(config.store, edition, city).days("test")
         for city in config.chosen_cities()
     }
     return check_submission(submission, expected_members(edition, days), workers=config.workers)

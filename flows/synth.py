@@ -23,7 +23,7 @@ def write(config: RunConfig) -> ReleaseSummary:
     """Write the release."""
     if config.truth is None:
         raise ConfigError("truth: not given; the truth of the test days goes there")
-    edition, wanted = config.read_edition(), config.synth
+    edition, wanted = config.chosen_edition(), config.synth
     days = len(edition.cities) * (wanted.training + wanted.validation + wanted.test)
     with progress("draw", days) as tick:
         return write_release(
@@ -42,7 +42,7 @@ def write(config: RunConfig) -> ReleaseSummary:
 
 def realism(config: RunConfig) -> Outcome:
     """Compare drawn days with what was measured on real ones."""
-    edition, outcome = config.read_edition(), Outcome()
+    edition, outcome = config.read_edition(), Outcome(facts={"cities": {}})
     for city in config.chosen_cities():
         table = city_realism(edition, city, seed=config.synth.seed)
         path = write_text(config.out / f"realism_{city.name}.csv", table.to_csv(index=False))
@@ -53,5 +53,5 @@ def realism(config: RunConfig) -> Outcome:
             *shown.to_string(index=False, float_format=lambda v: f"{v:.3g}").splitlines(),
             f"table: {path}",
         ]
-        outcome.facts[city.name] = table.to_dict("records")
+        outcome.facts["cities"][city.name] = table.to_dict("records")
     return outcome

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+STALE_SECONDS = 24 * 3600
 
 
 @contextmanager
@@ -28,7 +32,7 @@ def whole_file(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     sweep(target.parent, target.name)
-    partial = target.with_name(f"{target.name}.{socket.gethostname()}-{os.getpid()}.partial")
+    partial = target.with_name(f"{target.name}.{_host()}-{os.getpid()}.partial")
     try:
         yield partial
         _flush(partial)
@@ -39,12 +43,18 @@ def whole_file(target: Path) -> Iterator[Path]:
         raise
 
 
-def sweep(folder: Path, name: str = "*") -> None:
-    """Remove what dead processes of this machine left half-written of `name` in a folder."""
-    for partial in folder.glob(f"{name}.{socket.gethostname()}-*.partial"):
-        process = partial.name.removesuffix(".partial").rpartition("-")[2]
-        if process.isdecimal() and not _alive(int(process)):
-            partial.unlink(missing_ok=True)
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what dead processes left half-written in a folder, of all files or of one `name`.
+
+    Dead are those of this machine that run no more, and any that wrote nothing for a day.
+    """
+    here, long_ago = _host(), time.time() - STALE_SECONDS
+    for partial in folder.glob(f"{glob.escape(name) or '*'}.*.partial"):
+        host, _, process = partial.name.split(".")[-2].rpartition("-")
+        dead = host == here and process.isdecimal() and not _alive(int(process))
+        with suppress(FileNotFoundError):
+            if dead or partial.stat().st_mtime < long_ago:
+                partial.unlink()
 
 
 def write_text(target: Path, text: str) -> Path:
@@ -57,6 +67,10 @@ def write_text(target: Path, text: str) -> Path:
 def write_json(target: Path, value: Any) -> Path:
     """Write JSON whole, indented and in the order given; return its path."""
     return write_text(target, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "_")
 
 
 def _alive(process: int) -> bool:

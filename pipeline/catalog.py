@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.editions import SPLITS, City, Edition, Split
 from pipeline.errors import CatalogError
@@ -75,8 +76,7 @@ class DayFile:
 
 def day_path(root: Path, edition: Edition, city: City, split: Split, day: str) -> Path:
     """Return where a release keeps a day, whether it is there or not."""
-    pattern: str = getattr(edition.layout, split)
-    return root / pattern.format(city=city.name, day=day)
+    return root / edition.layout.path(split, city.name, day)
 
 
 def day_files(root: Path, edition: Edition, city: City, split: Split) -> list[DayFile]:
@@ -85,18 +85,20 @@ def day_files(root: Path, edition: Edition, city: City, split: Split) -> list[Da
     Raises:
         CatalogError: A file in the split's folder bears a name that the layout does not allow.
     """
-    named = files_by_day(root, edition, city, getattr(edition.layout, split))
+    named = files_by_day(root, edition, city, split)
     return [DayFile(city.name, split, day, path) for day, path in named.items()]
 
 
-def files_by_day(root: Path, edition: Edition, city: City, pattern: str) -> dict[str, Path]:
-    """Return the files that a pattern of the layout names, by day, in the order of the calendar.
+def files_by_day(
+    root: Path, edition: Edition, city: City, kind: Split | Literal["submission"]
+) -> dict[str, Path]:
+    """Return the files of a kind that are there, by day, in the order of the calendar.
 
     Raises:
         CatalogError: A file beside them bears a name that the pattern does not allow; lists all.
     """
-    folder = (root / pattern.format(city=city.name, day="")).parent
-    name = Path(pattern.format(city=city.name, day="\0")).name
+    pattern = edition.layout.path(kind, city.name, "\0")
+    folder, name = (root / pattern).parent, Path(pattern).name
     named = re.compile(re.escape(name).replace(re.escape("\0"), "(.+)"))
     days: dict[str, Path] = {}
     faults = []
@@ -128,9 +130,10 @@ def release_days(root: Path, edition: Edition, city: City) -> list[DayFile]:
     if not days:
         expected = day_path(root, edition, city, "training", edition.layout.day_format)
         raise CatalogError(f"{root}: no day of {city.name}; expected files like {expected}")
-    seen: dict[str, DayFile] = {}
+    seen: dict[date, DayFile] = {}
     for file in days:
-        if file.day in seen:
-            raise CatalogError(f"{file.path}: the day is in {seen[file.day].path} already")
-        seen[file.day] = file
+        day = edition.day_of(file.day)
+        if day in seen:
+            raise CatalogError(f"{file.path}: the day is in {seen[day].path} already")
+        seen[day] = file
     return days

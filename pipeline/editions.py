@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from itertools import combinations
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-Split = Literal["training", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("training", "validation", "test")
+from pipeline.release_layout import SPLITS, Layout, Split
+
+__all__ = ["SPLITS", "City", "Days", "Edition", "Layout", "Split"]
 MINUTES_PER_DAY = 24 * 60
 
 Positive = Annotated[int, Field(gt=0)]
@@ -31,6 +34,7 @@ class City:
         rotated: Rows run from east to west and columns from north to south (Moscow, Antwerp);
             else rows run from north to south and columns from west to east.
         test_slots: First frame to forecast of each test block of a day, in time order.
+        slots_by_day: The same for days that have others, by the day as the release writes it.
         time_zone: IANA name of the zone people live in; used where a forecaster wants local time.
     """
 
@@ -42,6 +46,7 @@ class City:
     rotated: bool = False
     test_slots: tuple[Natural, ...] = ()
     time_zone: str | None = None
+    slots_by_day: dict[str, tuple[Natural, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.lat_min >= self.lat_max or self.lon_min >= self.lon_max:
@@ -49,29 +54,12 @@ class City:
                 f"{self.name}: an empty box, latitude {self.lat_min} to {self.lat_max}, "
                 f"longitude {self.lon_min} to {self.lon_max}"
             )
+        check_zone(self.time_zone)
+        for slots in all_slots(self):
+            if list(slots) != sorted(set(slots)):
+                raise ValueError(f"{self.name}: slots {list(slots)} are not in rising order")
         if "/" in self.name or self.name in {"", ".", ".."}:
             raise ValueError(f"{self.name!r}: a city's name is a folder's name")
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where a release keeps its files: patterns of `{city}` and `{day}`, relative to its root.
-
-    Attributes:
-        day_format: How `{day}` is written, in `strftime` letters.
-        training: Day files to learn from.
-        validation: Day files to choose by.
-        test: Test days.
-        submission: Members of a submission.
-        test_kind: *blanked* test days are whole days, zero but for the input blocks.
-    """
-
-    day_format: str = "%Y%m%d"
-    training: str = "{city}/{city}_training/{day}_100m_bins.h5"
-    validation: str = "{city}/{city}_validation/{day}_100m_bins.h5"
-    test: str = "{city}/{city}_test/{day}_100m_bins.h5"
-    submission: str = "{city}/{city}_test/{day}_100m_bins.h5"
-    test_kind: Literal["blanked"] = "blanked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +125,16 @@ class Edition:
             raise ValueError(f"leads {self.leads} are not in rising order")
         if (self.scored_channels or 1) > len(self.channels):
             raise ValueError(f"{self.scored_channels} scored channels of {len(self.channels)}")
+        check_zone(self.time_zone)
+        for one, other in combinations(self.splits, 2):
+            first, last = self.splits[one], self.splits[other]
+            if first.first <= last.last and last.first <= first.last:
+                raise ValueError(f"splits {one} and {other} share days")
         names = [city.name for city in self.cities]
         if len(set(names)) < len(names):
             raise ValueError(f"a city is given twice: {names}")
         for city in self.cities:
-            for slot in city.test_slots:
+            for slot in {slot for slots in all_slots(city) for slot in slots}:
                 if not self.test_history <= slot < self.frames_per_day - self.leads[-1]:
                     raise ValueError(
                         f"{city.name}: slot {slot} leaves no room in a day of "
@@ -169,10 +162,14 @@ class Edition:
         """Channels of a forecast."""
         return self.scored_channels or len(self.channels)
 
-    def forecast_shape(self, city: City) -> tuple[int, int, int, int, int]:
+    def slots(self, city: City, day: str) -> tuple[int, ...]:
+        """Return the first frame to forecast of each block of a test day."""
+        return city.slots_by_day.get(day, city.test_slots)
+
+    def forecast_shape(self, city: City, day: str = "") -> tuple[int, int, int, int, int]:
         """`(S, L, H, W, C)` of a submission file: slots, leads, grid, scored channels."""
         size = (self.height, self.width, self.forecast_channels)
-        return len(city.test_slots), len(self.leads), *size
+        return len(self.slots(city, day)), len(self.leads), *size
 
     def city(self, name: str) -> City:
         """Return the city of that name.
@@ -189,6 +186,26 @@ class Edition:
         """Return the calendar day that a file name's `{day}` stands for.
 
         Raises:
-            ValueError: It is not written as `layout.day_format` says.
+            ValueError: It is not written exactly as `layout.day_format` says.
         """
-        return datetime.strptime(day, self.layout.day_format).date()
+        found = datetime.strptime(day, self.layout.day_format).date()
+        if found.strftime(self.layout.day_format) != day:
+            raise ValueError(f"{day!r} is not how {self.layout.day_format} writes {found}")
+        return found
+
+
+def all_slots(city: City) -> list[tuple[int, ...]]:
+    """Return the slots of every kind of test day of a city."""
+    return [city.test_slots, *city.slots_by_day.values()]
+
+
+def check_zone(name: str | None) -> None:
+    """Refuse a time zone that is not one.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    try:
+        ZoneInfo(name or "UTC")
+    except (KeyError, ValueError, OSError):
+        raise ValueError(f"no time zone {name!r}; expected one like Europe/Berlin") from None

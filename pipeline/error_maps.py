@@ -101,7 +101,7 @@ def north_up(errors: ErrorMap, values: NDArray[np.float64]) -> NDArray[np.float6
 def draw_maps(folder: Path, maps: Sequence[ErrorMap]) -> list[Path]:
     """Draw each map as `<city>_<model>.png`, all on one colour scale; cells never active are blank.
 
-    The scale is logarithmic, from the median to the largest error of any active cell: a few
+    The scale is logarithmic, from the lower quartile to the largest error of any active cell: a few
     arterials hold most of the error, and the rest of the city should still be seen.
     """
     seen = np.concatenate([m.mse[m.active & (m.mse > 0)] for m in maps] or [np.ones(1)])

@@ -38,7 +38,7 @@ def read_header(path: Path) -> Header:
     Raises:
         HeatmapError: As `open_frames` and `FrameReader.read` say.
     """
-    with open_frames(path, None) as frames:
+    with open_frames(path, None, own=path.suffix == ".nc") as frames:
         nonzero = total = largest = 0
         for _, slab in frames.slabs():
             nonzero += int(np.count_nonzero(slab))

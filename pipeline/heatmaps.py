@@ -19,21 +19,19 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.atomic import whole_file
+from pipeline.claims import Claims, Shape, claim_faults
 from pipeline.errors import HeatmapError
 
 KEY = "array"
-MAX_BYTES = 4 * 1024**3
-"""No file of one day or one submission comes near it; a claim above it is a bomb."""
-MAX_CHUNK_BYTES = 512 * 1024**2
 SLAB_BYTES = 16 * 1024**2
-DTYPES = ("uint8", "int16")
-
-Shape = Sequence[int | None]
+TYPES = {
+    "uint8": (h5py.h5t.STD_U8LE, h5py.h5t.STD_U8BE),
+    "int16": (h5py.h5t.STD_I16LE, h5py.h5t.STD_I16BE),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +66,10 @@ class FrameReader:
             raise HeatmapError(f"{self.path}: rows {start} to {stop} unreadable: {fault}") from None
         if found.dtype == np.uint8:
             return found
-        outside = (found < 0) | (found > 255)
-        if outside.any():
-            index = np.unravel_index(int(outside.argmax()), outside.shape)
+        low, high = found.min(initial=0), found.max(initial=0)
+        if low < 0 or high > 255:
+            place = found.argmin() if low < 0 else found.argmax()
+            index = np.unravel_index(int(place), found.shape)
             where = (int(index[0]) + start, *map(int, index[1:]))
             raise HeatmapError(
                 f"{self.path}: value {found[index]} at {where}, expected bytes from 0 to 255"
@@ -90,13 +89,16 @@ class FrameReader:
 
 
 @contextmanager
-def open_frames(path: Path, shape: Shape | None, *, strict: bool = False) -> Iterator[FrameReader]:
+def open_frames(
+    path: Path, shape: Shape | None, *, strict: bool = False, own: bool = False
+) -> Iterator[FrameReader]:
     """Open a file of frames once every claim it makes has been checked; read nothing yet.
 
     Args:
         path: The file.
         shape: What its dataset must measure; `None` leaves an axis, or all of them, open.
         strict: Hold the file to what a submission must be: `array` and nothing beside it, uint8.
+        own: The file is a store's, and may be packed with LZ4.
 
     Raises:
         HeatmapError: There is no such file; it is not HDF5, or truncated; it has no `array` and not
@@ -105,6 +107,8 @@ def open_frames(path: Path, shape: Shape | None, *, strict: bool = False) -> Ite
     """
     if not path.is_file():
         raise HeatmapError(f"{path}: no such file")
+    if own:
+        _lz4()
     try:
         file = h5py.File(path, "r", locking="best-effort")
     except (OSError, RuntimeError, ValueError) as fault:
@@ -112,7 +116,10 @@ def open_frames(path: Path, shape: Shape | None, *, strict: bool = False) -> Ite
     with file:
         try:
             dataset = _dataset(path, file, strict=strict)
-            _check(path, dataset, shape, DTYPES[:1] if strict else DTYPES)
+            types = ["uint8"] if strict else list(TYPES)
+            wrong = next(claim_faults(_claims(path, dataset), shape, types, own=own), None)
+            if wrong is not None:
+                raise HeatmapError(f"{path}: {wrong}")
         except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError) as fault:
             raise HeatmapError(f"{path}: damaged HDF5 file: {fault}") from None
         yield FrameReader(path, dataset)
@@ -181,9 +188,7 @@ def store_writer(
     """
     sizes = tuple(len(axis.values) for axis in axes)
     with whole_file(path) as partial, h5py.File(partial, "w", libver="v110") as file:
-        dataset = file.create_dataset(
-            KEY, sizes, np.uint8, chunks=(1, *sizes[1:]), **hdf5plugin.LZ4()
-        )
+        dataset = file.create_dataset(KEY, sizes, np.uint8, chunks=(1, *sizes[1:]), **_lz4())
         dataset.attrs.update(attributes)
         for place, axis in enumerate(axes):
             labels = axis.values
@@ -194,6 +199,13 @@ def store_writer(
             scale.make_scale(axis.name)
             dataset.dims[place].attach_scale(scale)
         yield dataset
+
+
+def _lz4() -> dict[str, Any]:
+    """Return the options that pack a dataset with LZ4; from here on this process can unpack it."""
+    import hdf5plugin  # late: who reads foreign files only is to have no decoders for them to reach
+
+    return dict(hdf5plugin.LZ4())
 
 
 def _dataset(path: Path, file: h5py.File, *, strict: bool) -> h5py.Dataset:
@@ -212,31 +224,20 @@ def _dataset(path: Path, file: h5py.File, *, strict: bool) -> h5py.Dataset:
     return dataset
 
 
-def _check(path: Path, dataset: h5py.Dataset, shape: Shape | None, dtypes: Sequence[str]) -> None:
+def _claims(path: Path, dataset: h5py.Dataset) -> Claims:
     if dataset.external is not None:
         raise HeatmapError(f"{path}: keeps its data in other files, expected data of its own")
     if dataset.is_virtual:
         raise HeatmapError(f"{path}: a virtual view of other files, expected data of its own")
-    found = dataset.shape
-    if shape is None:
-        shape = (None,) * max(1, len(found or ()))
-    wanted = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
-    if found is None or len(found) != len(shape):
-        raise HeatmapError(f"{path}: shape {found}, expected {wanted}")
-    if any(size not in (None, here) for size, here in zip(shape, found, strict=True)):
-        raise HeatmapError(f"{path}: shape {found}, expected {wanted}")
-    if dataset.dtype.name not in dtypes:
-        raise HeatmapError(f"{path}: type {dataset.dtype}, expected {' or '.join(dtypes)}")
-    size = prod(found) * dataset.dtype.itemsize
-    if size > MAX_BYTES:
-        raise HeatmapError(f"{path}: claims {size:,} bytes, expected at most {MAX_BYTES:,}")
-    chunk = prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
-    if chunk > MAX_CHUNK_BYTES:
-        raise HeatmapError(
-            f"{path}: chunks of {chunk:,} bytes, expected at most {MAX_CHUNK_BYTES:,}"
-        )
+    kind = dataset.id.get_type()  # not the dtype, in which an enum or a bit field shows as bytes
+    name = next((n for n, kinds in TYPES.items() if any(map(kind.equal, kinds))), None)
+    if name is None and dataset.dtype.name in TYPES:
+        name = f"{dataset.dtype.name}, not plain ({type(kind).__name__})"
     filters = dataset.id.get_create_plist()
-    for place in range(filters.get_nfilters()):
-        code, _, _, name = filters.get_filter(place)
-        if not h5py.h5z.filter_avail(code):
-            raise HeatmapError(f"{path}: compressed with filter {code} ({name!r}), unknown here")
+    return Claims(
+        shape=dataset.shape,
+        type=name or str(dataset.dtype),
+        itemsize=dataset.dtype.itemsize,
+        chunks=dataset.chunks,
+        filters=tuple(filters.get_filter(n)[0] for n in range(filters.get_nfilters())),
+    )

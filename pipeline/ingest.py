@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.atomic import sweep
@@ -29,13 +29,20 @@ class IngestReport:
         city: Its name.
         ingested: Days written in this run.
         kept: Days that were in the store already.
-        refused: Message for each day that could not be read.
+        refused: Message for each day that could not be read; where the store had it already, it
+            has it still, as it was.
+        gone: Days in the store whose release file is not there any more.
+        dropped: Days that left the store, as the edition's splits do not want them there.
+        unreadable: Refused days whose file could not be read for now: worth another try.
     """
 
     city: str
     ingested: tuple[str, ...]
     kept: tuple[str, ...]
     refused: dict[str, str]
+    gone: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 def ingest_city(
@@ -52,8 +59,10 @@ def ingest_city(
     """Bring a store up to date with a release: new and changed days are read, others left alone.
 
     A day counts as unchanged when its file has the size and time of change that the manifest
-    notes, or at least the same checksum. Every finished day is noted at once, so a killed run loses
-    only the days in hand. A day whose release file is gone stays in the store.
+    notes, or at least the same checksum, and the store's own file its size. Every finished day is
+    noted at once, so a killed run loses only the days in hand. A day whose release file is gone
+    stays in the store and is named, unless the edition's splits have put it elsewhere since: no day
+    that is held out may go on being trained on.
 
     Args:
         release: Root of the release.
@@ -62,7 +71,7 @@ def ingest_city(
         root: Root of the store.
         workers: Reader processes; 0 reads here, without isolation from hostile files.
         cluster: Address of a Dask scheduler to use instead.
-        verify: Take no file's word for being unchanged: compare checksums.
+        verify: Take no file's word for being unchanged: compare checksums, the store's too.
         progress: Told each day of the release as it is found unchanged or ends.
 
     Raises:
@@ -71,55 +80,89 @@ def ingest_city(
     """
     days = release_days(release, edition, city)
     stored = _stored(root, edition, city)
-    kept, jobs = {}, []
+    before, there = dict(stored), {source.day for source in days}
+    unwanted = [day for day in stored if day not in there and not _wanted(edition, stored[day])]
+    for day in unwanted:
+        (root / stored.pop(day).file).unlink(missing_ok=True)
+    kept: list[str] = []
+    jobs: list[DayJob] = []
     for source in days:
-        known = stored.get(source.day)
-        if known is not None and _unchanged(known, source, root, verify):
-            kept[source.day] = known
-            if progress is not None:
-                progress(source.day)
-        else:
+        known = _unchanged(stored.get(source.day), source, root, verify)
+        if known is None:
             jobs.append(DayJob(edition, city, source, root))
-    refused: dict[str, str] = {}
+            continue
+        stored[source.day] = known
+        kept.append(source.day)
+        if progress is not None:
+            progress(source.day)
+    if stored != before:
+        write_manifest(root, Manifest.of(edition, city, stored.values()))
     ingested: list[str] = []
+    refused: dict[str, str] = {}
+    unreadable: list[str] = []
 
     def done(job: DayJob, outcome: StoredDay | PipelineError | OSError) -> None:
         day = job.source.day
         if isinstance(outcome, StoredDay):
-            before = stored.get(day)
+            old = stored.get(day)
             stored[day] = outcome
-            write_manifest(root, Manifest.of(edition, city.name, stored.values()))
-            if before is not None and before.file != outcome.file:
-                (root / before.file).unlink(missing_ok=True)
+            write_manifest(root, Manifest.of(edition, city, stored.values()))
+            if old is not None and old.file != outcome.file:
+                (root / old.file).unlink(missing_ok=True)
             ingested.append(day)
         else:
-            path = str(job.source.path)
-            said = str(outcome)
-            refused[day] = said if said.startswith(path) else f"{path}: {said}"
+            path, said = str(job.source.path), str(outcome)
+            kept_as = "; the store keeps the day as it was" if day in stored else ""
+            refused[day] = (said if said.startswith(path) else f"{path}: {said}") + kept_as
+            if isinstance(outcome, OSError):
+                unreadable.append(day)
         if progress is not None:
             progress(day)
 
     for source in days:
         sweep((root / stored_file(city.name, source.split, source.day)).parent)
     fan_out(rechunk_day, jobs, done, workers=workers, cluster=cluster)
-    if kept != {day: known for day, known in stored.items() if day in kept} or not jobs:
-        stored.update(kept)
-        write_manifest(root, Manifest.of(edition, city.name, stored.values()))
-    return IngestReport(city.name, tuple(sorted(ingested)), tuple(sorted(kept)), refused)
+    return IngestReport(
+        city.name,
+        ingested=tuple(sorted(ingested)),
+        kept=tuple(sorted(kept)),
+        refused=refused,
+        gone=tuple(sorted(set(stored) - there)),
+        dropped=tuple(sorted(unwanted)),
+        unreadable=tuple(sorted(unreadable)),
+    )
+
+
+def _wanted(edition: Edition, stored: StoredDay) -> bool:
+    """Return whether the edition's own splits, if it has any, still put a day where it is."""
+    if not edition.splits:
+        return True
+    days = edition.splits.get(stored.split)
+    return days is not None and edition.day_of(stored.day) in days
 
 
 def _stored(root: Path, edition: Edition, city: City) -> dict[str, StoredDay]:
     if not manifest_path(root, city.name).exists():
         return {}
-    return dict(read_manifest(root, edition, city.name).by_day())
+    return dict(read_manifest(root, edition, city).by_day())
 
 
-def _unchanged(known: StoredDay, source: DayFile, root: Path, verify: bool) -> bool:
-    if known.split != source.split or not (root / known.file).is_file():
-        return False
+def _unchanged(
+    known: StoredDay | None, source: DayFile, root: Path, verify: bool
+) -> StoredDay | None:
+    """Return what the manifest should note of a day that need not be read again, or nothing."""
+    if known is None or known.split != source.split:
+        return None
+    file = root / known.file
+    if not file.is_file() or file.stat().st_size != known.stored_bytes:
+        return None
+    if verify and sha256(file) != known.stored_sha256:
+        return None
     found = source.path.stat()
     if found.st_size != known.source_bytes:
-        return False
+        return None
     if found.st_mtime_ns == known.source_mtime_ns and not verify:
-        return True
-    return sha256(source.path) == known.source_sha256
+        return known
+    if sha256(source.path) != known.source_sha256:
+        return None
+    return replace(known, source_mtime_ns=found.st_mtime_ns)

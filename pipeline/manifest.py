@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.atomic import write_json
-from pipeline.editions import SPLITS, Edition, Split
+from pipeline.editions import SPLITS, City, Edition, Split
 from pipeline.errors import StoreError
 from pipeline.yaml_files import validate
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class StoredDay:
         source_bytes: Its size.
         source_mtime_ns: When it last changed.
         source_sha256: Its checksum.
+        stored_bytes: Size of the store's file.
+        stored_sha256: Its checksum.
         statistics: By channel.
     """
 
@@ -54,28 +57,48 @@ class StoredDay:
     source_bytes: int
     source_mtime_ns: int
     source_sha256: str
+    stored_bytes: int
+    stored_sha256: str
     statistics: dict[str, ChannelStatistics]
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The days of one city of a store, in the order of splits and calendar."""
+    """The days of one city of a store, in the order of splits and calendar.
 
-    version: int
-    edition: str
+    Attributes:
+        city: Its name.
+        made_for: Version, edition, shape, channels, clock and box: what the days' labels say.
+        days: The days.
+    """
+
     city: str
-    day_shape: tuple[int, int, int, int]
+    made_for: dict[str, Any]
     days: tuple[StoredDay, ...]
 
     @classmethod
-    def of(cls, edition: Edition, city: str, days: Iterable[StoredDay]) -> Manifest:
+    def of(cls, edition: Edition, city: City, days: Iterable[StoredDay]) -> Manifest:
         """Return a manifest of these days, put in order."""
         ordered = sorted(days, key=lambda d: (SPLITS.index(d.split), edition.day_of(d.day)))
-        return cls(VERSION, edition.name, city, edition.day_shape, tuple(ordered))
+        return cls(city.name, labels(edition, city), tuple(ordered))
 
     def by_day(self) -> Mapping[str, StoredDay]:
         """Return the days by name."""
         return {stored.day: stored for stored in self.days}
+
+
+def labels(edition: Edition, city: City) -> dict[str, Any]:
+    """Return all that the stored days of a city say of themselves, as plain values."""
+    return {
+        "version": VERSION,
+        "edition": edition.name,
+        "day_shape": list(edition.day_shape),
+        "channels": list(edition.channels),
+        "bin_minutes": edition.bin_minutes,
+        "time_zone": edition.time_zone,
+        "box": [city.lat_min, city.lat_max, city.lon_min, city.lon_max],
+        "rotated": city.rotated,
+    }
 
 
 def manifest_path(root: Path, city: str) -> Path:
@@ -88,13 +111,13 @@ def write_manifest(root: Path, manifest: Manifest) -> Path:
     return write_json(manifest_path(root, manifest.city), asdict(manifest))
 
 
-def read_manifest(root: Path, edition: Edition, city: str) -> Manifest:
+def read_manifest(root: Path, edition: Edition, city: City) -> Manifest:
     """Return the manifest of a city.
 
     Raises:
-        StoreError: There is none, it is damaged, or it belongs to another edition or grid.
+        StoreError: There is none, it is damaged, or its days were made for other facts.
     """
-    path = manifest_path(root, city)
+    path = manifest_path(root, city.name)
     if not path.is_file():
         raise StoreError(f"{path}: no such store; `t4c ingest` makes it")
     try:
@@ -102,8 +125,13 @@ def read_manifest(root: Path, edition: Edition, city: str) -> Manifest:
     except (OSError, ValueError) as fault:
         raise StoreError(f"{path}: not a manifest: {fault}; delete it and ingest again") from None
     manifest = validate(Manifest, value, str(path), StoreError)
-    found = (manifest.version, manifest.edition, manifest.city, tuple(manifest.day_shape))
-    wanted = (VERSION, edition.name, city, edition.day_shape)
+    wanted = {"city": city.name, **labels(edition, city)}
+    found = {"city": manifest.city, **manifest.made_for}
     if found != wanted:
-        raise StoreError(f"{path}: a store of {found}, expected {wanted}")
+        differing = [key for key in sorted(found | wanted) if found.get(key) != wanted.get(key)]
+        raise StoreError(
+            f"{path}: a store with { ({key: found.get(key) for key in differing}) }, "
+            f"expected { ({key: wanted.get(key) for key in differing}) }; "
+            "delete it and ingest again, or use another `store`"
+        )
     return manifest

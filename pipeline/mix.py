@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,9 @@ from pipeline.layout import WHITE
 from pipeline.sources.traffic import read_window
 from pipeline.store import Store
 from pipeline.windows import Cut, Window, WindowPlan
+
+FIT_VERSION = 1
+"""Of the way fits are made: a new one fits every city anew."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +106,7 @@ def fit_mix(
 def fitted_mix(path: Path, store: Store, cut: Cut, *, workers: int = 2) -> Mix:
     """Return the mix of a store's training days: from its file, or fitted anew if they differ."""
     days = store.days("training")
-    if path.is_file():
+    with suppress(StoreError):  # a fit that is missing or spoiled is made again
         mix = load_mix(path, store.edition, store.city)
         if mix.fingerprint == fingerprint(store, days, cut):
             return mix
@@ -114,7 +118,9 @@ def fitted_mix(path: Path, store: Store, cut: Cut, *, workers: int = 2) -> Mix:
 def fingerprint(store: Store, days: Sequence[str], cut: Cut) -> str:
     """Return a digest of everything that a fit depends on."""
     stored = store.manifest.by_day()
-    parts = [repr(cut), *(f"{day} {stored[day].source_sha256}" for day in days)]
+    grouping = choose_grouping(store.edition, days)
+    parts = [repr((FIT_VERSION, grouping, cut, store.edition, store.city))]
+    parts += [f"{day} {stored[day].source_sha256}" for day in days]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

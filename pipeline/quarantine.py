@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
-from pipeline.errors import PipelineError, QuarantineError
+from pipeline.errors import ConfigError, PipelineError, QuarantineError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -95,6 +95,7 @@ def fan_out(
     *,
     workers: int = 2,
     cluster: str | None = None,
+    memory: int = MEMORY_BYTES,
 ) -> None:
     """Run a function over jobs in parallel with Dask; one that fails does not stop the others.
 
@@ -106,6 +107,10 @@ def fan_out(
         workers: Quarantined processes on this machine, each fed by a Dask thread; 0 runs the jobs
             here, one after another.
         cluster: Address of a `distributed` scheduler to run on instead.
+        memory: Bytes of address space a process here may ask for.
+
+    Raises:
+        ConfigError: There is no scheduler at that address.
     """
     import dask  # late: worker processes import this module, and need no Dask
 
@@ -114,7 +119,8 @@ def fan_out(
         _fan_out_on_cluster(function, jobs, done, cluster)
         return
     gate = Lock()
-    with Quarantine(function, workers=min(workers, len(jobs))) as quarantine:
+    processes = min(workers, len(jobs))
+    with Quarantine(function, workers=processes, memory=memory) as quarantine:
 
         def run(job: Job) -> None:
             outcome: Result | PipelineError | OSError
@@ -141,7 +147,11 @@ def _fan_out_on_cluster(
 ) -> None:
     from distributed import Client, KilledWorker, as_completed
 
-    with Client(cluster) as client:
+    try:
+        connected = Client(cluster)
+    except (OSError, ValueError) as fault:
+        raise ConfigError(f"cluster: no Dask scheduler at {cluster!r}: {fault}") from None
+    with connected as client:
         futures = {client.submit(function, job, pure=False): job for job in jobs}
         for future in as_completed(list(futures)):
             try:

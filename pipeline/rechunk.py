@@ -83,6 +83,7 @@ def rechunk_day(job: DayJob) -> StoredDay:
         after = source.path.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise StoreError(f"{source.path}: changed while it was read; ingest again")
+    stored = job.root / file
     return StoredDay(
         split=source.split,
         day=source.day,
@@ -91,6 +92,8 @@ def rechunk_day(job: DayJob) -> StoredDay:
         source_bytes=after.st_size,
         source_mtime_ns=after.st_mtime_ns,
         source_sha256=checksum,
+        stored_bytes=stored.stat().st_size,
+        stored_sha256=sha256(stored),
         statistics=dict(zip(edition.channels, map(_statistics, counts), strict=True)),
     )
 

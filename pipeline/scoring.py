@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.archive import member_file, name_faults
+from pipeline.archive import Member, list_members, open_member
 from pipeline.catalog import files_by_day
 from pipeline.editions import Edition
 from pipeline.errors import PipelineError, SubmissionError
 from pipeline.forecasters import Forecaster
-from pipeline.heatmaps import open_frames, read_frames
+from pipeline.heatmaps import read_frames
 from pipeline.layout import to_heatmap, to_model
 from pipeline.metrics import frame_sse
 from pipeline.quarantine import fan_out
@@ -118,6 +118,10 @@ class ScoredFile:
     submission: Path
     model: str
 
+    def member(self) -> str:
+        """Return the name of the member."""
+        return member_name(self.edition, self.edition.city(self.city), self.day)
+
 
 def score_submission(
     truth: Path, submission: Path, edition: Edition, *, workers: int = 2
@@ -138,26 +142,27 @@ def score_submission(
     jobs = [
         ScoredFile(edition, city.name, day, path, submission, model)
         for city in edition.cities
-        for day, path in files_by_day(truth, edition, city, edition.layout.submission).items()
+        for day, path in files_by_day(truth, edition, city, "submission").items()
     ]
     if not jobs:
         raise SubmissionError(f"{truth}: no truth like {edition.layout.submission}")
     expected = {
-        member_name(edition, city, job.day): edition.forecast_shape(city)
-        for job in jobs
-        for city in (edition.city(job.city),)
+        job.member(): edition.forecast_shape(edition.city(job.city), job.day) for job in jobs
     }
-    faults = name_faults(submission, expected)
+    listing = list_members(submission, expected)
+    faults = list(listing.faults)
     rows: dict[Path, list[tuple[object, ...]]] = {}
 
     def done(job: ScoredFile, outcome: list[tuple[object, ...]] | PipelineError | OSError) -> None:
         if isinstance(outcome, list):
             rows[job.truth] = outcome
         else:
-            faults.append(str(outcome))
+            where = str(submission)
+            said = str(outcome)
+            faults.append(said if said.startswith(where) else f"{where}: {job.member()}: {said}")
 
-    if not faults:
-        fan_out(score_file, jobs, done, workers=workers)
+    readable = [job for job in jobs if job.member() in listing.readable]
+    fan_out(score_file, readable, done, workers=workers)
     if faults:
         raise SubmissionError("\n".join(sorted(faults)))
     ordered = [row for job in jobs for row in rows[job.truth]]
@@ -171,18 +176,14 @@ def score_file(job: ScoredFile) -> list[tuple[object, ...]]:
         PipelineError: The truth or the forecast cannot be read as what it should be.
     """
     edition, city = job.edition, job.edition.city(job.city)
-    shape, name = edition.forecast_shape(city), member_name(edition, city, job.day)
+    shape = edition.forecast_shape(city, job.day)
     truth = read_frames(job.truth, shape)
-    try:
-        with (
-            member_file(job.submission, name, shape) as file,
-            open_frames(file, shape, strict=True) as forecast,
-        ):
-            sums = frame_sse(forecast.read(), truth)
-    except PipelineError as fault:
-        raise SubmissionError(f"{job.submission}: {name}: {fault}") from None
+    with open_member(Member(job.submission, job.member(), shape)) as forecast:
+        sums = frame_sse(forecast.read(), truth)
     window = Window(job.city, job.day, 0, 1, edition.leads)
-    return _rows(edition, job.model, window, city.test_slots, sums, shape[2] * shape[3])
+    return _rows(
+        edition, job.model, window, edition.slots(city, job.day), sums, shape[2] * shape[3]
+    )
 
 
 def _rows(

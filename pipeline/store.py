@@ -29,6 +29,10 @@ from pipeline.manifest import Manifest, read_manifest
 
 DIMS = ("time", "y", "x", "channel")
 OPEN_FILES = 16
+_FORKED = Lock()
+os.register_at_fork(
+    before=_FORKED.acquire, after_in_parent=_FORKED.release, after_in_child=_FORKED.release
+)
 FRAMES_PER_TASK = 24
 
 
@@ -63,7 +67,7 @@ class Store:
         Raises:
             StoreError: It is missing, of another edition, or a day of its manifest is gone.
         """
-        manifest = read_manifest(root, edition, city.name)
+        manifest = read_manifest(root, edition, city)
         gone = [stored.file for stored in manifest.days if not (root / stored.file).is_file()]
         if gone:
             raise StoreError(f"{root}: missing {gone}; `t4c ingest` makes them again")
@@ -85,8 +89,11 @@ class Store:
                 f"{self.root}: frames {start} to {stop} of {day}, "
                 f"expected 0 to {self.edition.frames_per_day}"
             )
-        if self._process != os.getpid():  # handles and locks from before a fork are not ours
-            self._open, self._process, self._gate = OrderedDict(), os.getpid(), Lock()
+        if self._process != os.getpid():
+            with _FORKED:  # handles and locks from before a fork are not ours; one thread renews
+                if self._process != os.getpid():
+                    self._open, self._gate = OrderedDict(), Lock()
+                    self._process = os.getpid()
         with self._gate:  # HDF5 reads one at a time anyway; no handle is closed under a reader
             return self._reader(day).read(start, stop)
 
@@ -157,7 +164,7 @@ class Store:
                 raise StoreError(f"{self.root}: {self.city.name} has no day {day}")
             stack = ExitStack()
             path = self.root / stored.file
-            reader = stack.enter_context(open_frames(path, self.edition.day_shape))
+            reader = stack.enter_context(open_frames(path, self.edition.day_shape, own=True))
             self._open[day] = stack, reader
             if len(self._open) > OPEN_FILES:
                 self._open.popitem(last=False)[1][0].close()

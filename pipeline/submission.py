@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.archive import Expected, member_file, name_faults, write_zip
+from pipeline.archive import (
+    Expected,
+    Member,
+    list_members,
+    read_member,
+    reader_memory,
+    write_zip,
+)
 from pipeline.atomic import sweep, whole_file
 from pipeline.editions import City, Edition
 from pipeline.errors import PipelineError, SubmissionError
 from pipeline.forecasters import Forecaster
-from pipeline.heatmaps import open_frames, write_frames
+from pipeline.heatmaps import write_frames
 from pipeline.layout import to_heatmap, to_model
 from pipeline.quarantine import fan_out
 from pipeline.store import Store
@@ -45,7 +56,7 @@ class Submission:
 
 def member_name(edition: Edition, city: City, day: str) -> str:
     """Return the name of a test day's forecast in a submission."""
-    return edition.layout.submission.format(city=city.name, day=day)
+    return edition.layout.path("submission", city.name, day)
 
 
 def expected_members(
@@ -54,12 +65,15 @@ def expected_members(
     """Return the members of a submission and their shapes, from the test days of each city.
 
     Raises:
-        SubmissionError: There is not one test day.
+        SubmissionError: There is not one test day, or one of a city has no slots.
     """
     members: dict[str, tuple[int, ...]] = {}
     for name, days in test_days.items():
         city = edition.city(name)
-        members |= {member_name(edition, city, day): edition.forecast_shape(city) for day in days}
+        for day in days:
+            if not edition.slots(city, day):
+                raise SubmissionError(f"{edition.name}: {name} has test day {day}, but no slots")
+            members[member_name(edition, city, day)] = edition.forecast_shape(city, day)
     if not members:
         raise SubmissionError(f"{edition.name}: no test days of {sorted(test_days)}")
     return members
@@ -91,34 +105,33 @@ def write_submission(
         progress: Told each member as it is there.
 
     Raises:
-        SubmissionError: There are no test days.
+        SubmissionError: There are no test days or slots, or another run is writing the zip.
         WindowError: Test days give less history than the forecaster wants.
     """
     edition = stores[0].edition
     days = {store.city.name: store.days("test") for store in stores}
     expected_members(edition, days)
     parts = target.with_name(f"{target.stem}.{_digest(stores, identity, history, gzip)}.parts")
-    for stale in target.parent.glob(f"{target.stem}.*.parts"):
-        if stale != parts:
-            shutil.rmtree(stale)
-    members, resumed = {}, 0
-    for store in stores:
-        model = forecaster(store.city)
-        for day in days[store.city.name]:
-            name = member_name(edition, store.city, day)
-            members[name] = parts / name
-            if members[name].exists():
-                resumed += 1
-            else:
-                write_frames(members[name], forecast_day(store, model, day, history), gzip=gzip)
-            if progress is not None:
-                progress(name)
-    with whole_file(target) as partial:
-        write_zip(partial, members)
-        with partial.open("rb") as file:
-            checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    shutil.rmtree(parts)
-    sweep(target.parent, target.name)
+    with _alone(target):
+        _sweep_parts(target, keep=parts)
+        members, resumed = {}, 0
+        for store in stores:
+            model = forecaster(store.city)
+            for day in days[store.city.name]:
+                name = member_name(edition, store.city, day)
+                members[name] = parts / name
+                if members[name].exists():
+                    resumed += 1
+                else:
+                    write_frames(members[name], forecast_day(store, model, day, history), gzip=gzip)
+                if progress is not None:
+                    progress(name)
+        with whole_file(target) as partial:
+            write_zip(partial, members)
+            with partial.open("rb") as file:
+                checksum = hashlib.file_digest(file, "sha256").hexdigest()
+        shutil.rmtree(parts)
+        sweep(target.parent, target.name)
     return Submission(target, checksum, len(members), target.stat().st_size, resumed)
 
 
@@ -138,53 +151,56 @@ def check_submission(path: Path, expected: Expected, *, workers: int = 2) -> lis
     safely named; each can be unpacked and is an HDF5 file with `array` and nothing else, uint8, of
     the exact shape, all of it readable.
     """
-    faults = name_faults(path, expected)
-    if len(faults) == 1 and ("no such" in faults[0] or "not a readable zip" in faults[0]):
-        return faults
-    jobs = [Member(path, name, shape) for name, shape in sorted(expected.items())]
-    missing = {fault.removeprefix(f"{path}: missing ") for fault in faults}
+    listing = list_members(path, expected)
+    faults = list(listing.faults)
 
     def done(job: Member, outcome: PipelineError | OSError | None) -> None:
-        if outcome is not None:
-            faults.append(f"{path}: {job.name}: {_plain(str(outcome), path)}")
+        if isinstance(outcome, SubmissionError):
+            faults.append(str(outcome))
+        elif outcome is not None:
+            faults.append(f"{path}: {job.name}: {outcome}")
 
-    jobs = [job for job in jobs if job.name not in missing]
-    fan_out(read_member, jobs, done, workers=workers)
+    jobs = [Member(path, name, expected[name]) for name in sorted(listing.readable)]
+    fan_out(read_member, jobs, done, workers=workers, memory=reader_memory(expected))
     return sorted(faults)
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A member of a submission, to be read by a process that may die of it."""
+def _sweep_parts(target: Path, *, keep: Path) -> None:
+    """Remove what runs of other facts left of a target, and of no other target."""
+    parts = re.compile(rf"{re.escape(target.stem)}\.[0-9a-f]{{16}}\.parts")
+    for folder in target.parent.iterdir():
+        if parts.fullmatch(folder.name) and folder != keep:
+            shutil.rmtree(folder)
 
-    path: Path
-    name: str
-    shape: tuple[int, ...]
 
-
-def read_member(member: Member) -> None:
-    """Read a member to its end.
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Keep other runs from writing the same target; a dead run's lock is no lock.
 
     Raises:
-        PipelineError: Anything is wrong with it.
+        SubmissionError: Another run writes it.
     """
-    with (
-        member_file(member.path, member.name, member.shape) as file,
-        open_frames(file, member.shape, strict=True) as frames,
-    ):
-        for _ in frames.slabs():
-            pass
-
-
-def _plain(message: str, path: Path) -> str:
-    """Drop where a member was unpacked for the occasion."""
-    head, _, tail = message.partition(": ")
-    return tail if head.endswith(".h5") or head == str(path) else message
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path = target.with_name(f".{target.stem}.lock")  # parts are named by the stem, so is their lock
+    held = False
+    while not held:
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise SubmissionError(f"{target}: another run is writing it") from None
+            with suppress(FileNotFoundError):  # else a run that just ended took this file away
+                held = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            if held:
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
 
 
 def _digest(stores: list[Store], identity: str, history: int, gzip: int) -> str:
-    facts = [identity, history, gzip, stores[0].edition.name] + [
-        [store.city.name, stored.day, stored.source_sha256]
+    facts = [identity, history, gzip, repr(stores[0].edition)] + [
+        [repr(store.city), stored.day, stored.source_sha256]
         for store in stores
         for stored in store.manifest.days
         if stored.split == "test"

@@ -141,5 +141,6 @@ def slot_windows(edition: Edition, city: City, day: str, *, history: int = HISTO
             f"{edition.test_history} before each slot"
         )
     return [
-        Window(city.name, day, slot - history, history, edition.leads) for slot in city.test_slots
+        Window(city.name, day, slot - history, history, edition.leads)
+        for slot in edition.slots(city, day)
     ]

@@ -42,6 +42,8 @@ def parse_yaml(text: str, where: str, error: type[PipelineError]) -> Any:
     """
     try:
         return YAML(typ="safe", pure=True).load(text)
+    except RecursionError:
+        raise error(f"{where}: nested too deep") from None
     except (YAMLError, ValueError) as fault:
         raise error(f"{where}: not YAML: {_one_line(fault)}") from None
 

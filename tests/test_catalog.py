@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.catalog import read_catalog, read_edition
+from pipeline.catalog import day_path, read_catalog, read_edition
 from pipeline.errors import CatalogError
+from pipeline.windows import slot_windows
 from tests.world import CATALOG, TINY
 
 
@@ -29,18 +30,28 @@ def test_2019_is_what_the_organisers_fixed():
         assert (tall, wide) == pytest.approx((0.495, 0.436))
 
 
-def test_2020_and_2021_need_entries_only(tmp_path):
-    """Eight of nine channels, leads up to an hour, bytes as the scale: an entry says it all."""
+def test_an_entry_can_say_what_2020_fixed(tmp_path):
+    """Nine channels of which eight count, leads up to an hour, slots by day."""
     path = tmp_path / "c.yaml"
     path.write_text(
         "t4c2020:\n  title: x\n  height: 495\n  width: 436\n"
         "  channels: [a, b, c, d, e, f, g, h, incidents]\n  scored_channels: 8\n"
-        "  leads: [0, 1, 2, 5, 8, 11]\n  score_scale: 1\n"
-        "  cities: {B: {lat_min: 0, lat_max: 1, lon_min: 0, lon_max: 1, test_slots: [100]}}\n"
+        "  leads: [0, 1, 2, 5, 8, 11]\n  score_scale: 255\n"
+        "  layout:\n    day_format: '%Y-%m-%d'\n"
+        "    training: '{city}/training/{day}_{city_lower}_9ch.h5'\n"
+        "    submission: '{city}/{day}_test.h5'\n"
+        "  cities: {BERLIN: {lat_min: 0, lat_max: 1, lon_min: 0, lon_max: 1,\n"
+        "    slots_by_day: {'2019-07-02': [12, 100, 240], '2019-07-03': [57]}}}\n"
     )
     edition = read_edition("t4c2020", path)
-    assert edition.forecast_shape(edition.cities[0]) == (1, 6, 495, 436, 8)
-    assert edition.score_scale == 1
+    city = edition.cities[0]
+    assert day_path(tmp_path, edition, city, "training", "2019-01-01") == (
+        tmp_path / "BERLIN/training/2019-01-01_berlin_9ch.h5"
+    )
+    assert edition.layout.path("submission", "BERLIN", "2019-07-02") == "BERLIN/2019-07-02_test.h5"
+    assert edition.forecast_shape(city, "2019-07-02") == (3, 6, 495, 436, 8)
+    assert edition.forecast_shape(city, "2019-07-03") == (1, 6, 495, 436, 8)
+    assert [w.split for w in slot_windows(edition, city, "2019-07-02")] == [12, 100, 240]
 
 
 def test_the_tiny_entry_is_the_tiny_edition(tmp_path):
@@ -77,6 +88,18 @@ SPOILED = {
     CATALOG.replace("tiny:\n", "tiny:\n  kind: weather\n"): "kind: .*found 'weather'",
     CATALOG.replace("Bex:", '"../Bex":'): "a city's name is a folder's name",
     CATALOG.replace("{lat_min: 46.0", "[46.0").replace("test_slots: [10, 40]}", "]"): "facts",
+    CATALOG.replace("Europe/Zurich", "Mars/Base"): "no time zone 'Mars/Base'",
+    CATALOG.replace("tiny:\n", "tiny:\n  time_zone: Mars/Base\n"): "no time zone 'Mars/Base'",
+    CATALOG.replace("[14, 30]", "[30, 14]"): "Aal: slots .30, 14. are not in rising order",
+    CATALOG.replace("tiny:\n", "tiny:\n  layout: {test: '{town}/{day}.h5'}\n"): "expected {city}",
+    CATALOG.replace("tiny:\n", "tiny:\n  layout: {test: '{city}/test.h5'}\n"): "one {day}",
+    CATALOG.replace("tiny:\n", "tiny:\n  layout: {test: '../{day}.h5'}\n"): "in a file's name",
+    CATALOG.replace(
+        "tiny:\n",
+        "tiny:\n  splits:\n    training: {first: 2018-01-01, last: 2018-01-05}\n"
+        "    validation: {first: 2018-01-05, last: 2018-01-06}\n",
+    ): "splits training and validation share days",
+    "[" * 3000: "nested too deep|not YAML",
     "!!python/object/apply:os.system [echo]\n": "not YAML",
 }
 

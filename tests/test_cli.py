@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -46,8 +48,8 @@ def test_help_is_cheap():
 def test_the_whole_walk(world):
     ingested = t4c("ingest", world.config, "--json")
     assert ingested.exit_code == 0, ingested.output
-    assert len(facts(ingested)["Aal"]["ingested"]) == 7
-    assert facts(t4c("ingest", world.config, "--json"))["Aal"]["ingested"] == []
+    assert len(facts(ingested)["cities"]["Aal"]["ingested"]) == 7
+    assert facts(t4c("ingest", world.config, "--json"))["cities"]["Aal"]["ingested"] == []
 
     scored = t4c("score", world.config, "--json")
     assert scored.exit_code == 0, scored.output
@@ -87,8 +89,8 @@ def test_a_corrupt_day_ends_in_failure_but_not_at_once(world):
     assert str(bad) in result.stderr
     said = facts(result)
     assert said["ok"] is False
-    assert len(said["Aal"]["ingested"]) == 6
-    assert len(said["Bex"]["ingested"]) == 7
+    assert len(said["cities"]["Aal"]["ingested"]) == 6
+    assert len(said["cities"]["Bex"]["ingested"]) == 7
 
 
 def test_a_spoiled_submission_fails_the_check_with_all_its_faults(ingested):
@@ -106,6 +108,49 @@ def test_verbs_out_of_order_say_what_to_do(world):
         assert result.exit_code == 1
         assert "`t4c ingest` makes it" in result.stderr
     assert "rasterise: not given" in t4c("rasterise", world.config).stderr
+
+
+def test_a_run_of_some_cities_is_about_those_alone(ingested):
+    some = ("--set", "cities=[Bex]")
+    made = facts(t4c("submit", ingested.config, *some, "--json"))
+    assert made["members"] == 2
+    assert t4c("check", ingested.config, *some).exit_code == 0
+    shutil.rmtree(ingested.truth / "Aal")
+    path = ingested.out / "submission.zip"
+    answer = t4c("score", ingested.config, *some, "--submission", path, "--json")
+    assert answer.exit_code == 0, answer.output
+    assert "Bex" not in facts(answer)["scores"]["submission"]  # one city is the mean itself
+
+
+def test_a_release_that_was_put_away_does_not_hinder_a_submission(ingested):
+    shutil.rmtree(ingested.release)
+    result = t4c("submit", ingested.config)
+    assert result.exit_code == 0, result.output
+
+
+def test_a_cluster_that_is_not_there_is_named(world):
+    result = t4c("ingest", world.config, "--set", "cluster=garbage")
+    assert result.exit_code == 1
+    assert "cluster: no Dask scheduler at 'garbage'" in result.stderr
+
+
+def test_a_folder_named_like_a_shipped_configuration_is_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert read_config(Path("demo")).edition == "synthetic"
+
+
+def test_the_demo_tells_of_every_step(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    days = ("synth.training=3", "synth.validation=1", "synth.test=1")
+    small = (*days, "cities=[Arbon]", "workers=0")
+    result = t4c("demo", *(f for s in small for f in ("--set", s)), "--json")
+    assert result.exit_code == 0, result.output
+    told = facts(result)
+    assert list(told)[1:-1] == ["synth", "ingest", "score", "submit", "score_submission", "maps"]
+    assert told["score"]["scored_on"] == "validation windows"
+    assert told["score_submission"]["scored_on"] == "test slots"
+    assert Path(told["maps"]["maps"]["Arbon_mix"]["picture"]).exists()
 
 
 def test_inspect_describes_a_file(tmp_path):
@@ -150,6 +195,8 @@ SPOILED = {
     "rasterise: {}": "rasterise.points: Field required",
     "rasterise: {points: [a], max_speed_kmh: -1}": "max_speed_kmh: ",
     "rasterise: {points: [a], naive_time_zone: Mars/Base}": "no time zone 'Mars/Base'",
+    "ladder: [moving_average_20]": "moving_average_20 takes 20 frames, but history is 5",
+    "submit: {model: moving_average_6}": "moving_average_6 takes 6 frames",
     "workers: -1": "workers: ",
     "store: [a, b]": "store: ",
     "stride: 3\nstride: 4": "duplicate key",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from pipeline.clock import local_hours
 from pipeline.errors import StoreError
 from pipeline.forecasters import MovingAverage, Persistence, Zeros
 from pipeline.layout import to_heatmap, to_model
-from pipeline.mix import Mix, fit_mix, fitted_mix, load_mix, save_mix
+from pipeline.mix import Mix, fingerprint, fit_mix, fitted_mix, load_mix, save_mix
 from pipeline.sources import TrafficSource
 from pipeline.windows import Cut, Window, WindowPlan
 from tests.world import NORTH_UP, ROTATED, TINY, TRAINING, draw_day
@@ -152,6 +154,15 @@ def test_a_fit_is_made_anew_when_anything_differs(stores, tmp_path):
     assert path.stat().st_mtime_ns == stamp
     other = fitted_mix(path, stores[0], Cut(48, 6, TINY.leads, 3))
     assert other.history == 6
+    path.write_text("spoiled")
+    assert same(fitted_mix(path, stores[0], CUT), first)
+    elsewhere = replace(stores[0], city=replace(NORTH_UP, time_zone="Asia/Tokyo"))
+    moved = fitted_mix(path, elsewhere, CUT)
+    assert not np.array_equal(moved.climatology.steps, first.climatology.steps)
+    days = stores[0].manifest.days
+    changed = replace(stores[0].manifest, days=(replace(days[0], source_sha256="x"), *days[1:]))
+    assert fingerprint(replace(stores[0], manifest=changed), TRAINING, CUT) != first.fingerprint
+    assert fingerprint(stores[0], TRAINING[:2], CUT) != first.fingerprint
 
 
 def spoil_text(path):

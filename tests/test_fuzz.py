@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import resource
+import zlib
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from pipeline.archive import Member, read_member, reader_memory
 from pipeline.errors import PipelineError
 from pipeline.heatmaps import open_frames, write_frames
 from pipeline.quarantine import MEMORY_BYTES, Quarantine
@@ -91,3 +94,35 @@ def test_a_job_that_dies_is_one_named_error(tmp_path, misdeed, said):
         pytest.raises(PipelineError, match=said),
     ):
         quarantine(tmp_path)
+
+
+def deflate_bomb(path: Path, shape: tuple[int, ...], size: int) -> Path:
+    """A chunk that says it is of a shape and unpacks to `size` bytes."""
+    pack = zlib.compressobj(9)
+    head = pack.compress(bytes(1024**2)) + pack.flush(zlib.Z_FULL_FLUSH)
+    piece = pack.compress(bytes(1024**2)) + pack.flush(zlib.Z_FULL_FLUSH)
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("array", shape, np.uint8, chunks=shape, compression="gzip")
+        data.id.write_direct_chunk((0,) * len(shape), head + piece * (size // 1024**2))
+    return path
+
+
+def peak_of_reading(member: Member) -> tuple[str, int]:
+    """Read a member; say what was wrong, and how much memory that took."""
+    try:
+        read_member(member)
+        said = "nothing"
+    except PipelineError as fault:
+        said = str(fault)
+    return said, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def test_a_small_member_does_not_swell_its_reader(tmp_path):
+    shape = (2, 4, 11, 7, 3)
+    path = deflate_bomb(tmp_path / "m.h5", shape, 12 * 1024**3)
+    assert path.stat().st_size < 16 * 1024**2
+    memory = reader_memory({"m.h5": shape})
+    with Quarantine(peak_of_reading, workers=1, memory=memory) as quarantine:
+        said, peak = quarantine(Member(tmp_path, "m.h5", shape))
+    assert "m.h5: rows 0 to 2 unreadable" in said
+    assert peak < memory < MEMORY_BYTES

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import tracemalloc
+from math import prod
 from pathlib import Path
 
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as arrays
 
+from pipeline.claims import FOREIGN_FILTERS, Claims, claim_faults
 from pipeline.errors import HeatmapError
 from pipeline.header import read_header
 from pipeline.heatmaps import open_frames, read_frames, write_frames
@@ -188,6 +194,49 @@ def unknown_filter(path: Path) -> None:
         h5py.h5d.create(file.id, b"array", h5py.h5t.NATIVE_UINT8, space, filters)
 
 
+def lz4(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("array", data=DAY, **hdf5plugin.LZ4())
+
+
+def zstd(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("array", data=DAY, **hdf5plugin.Zstd())
+
+
+def deflate_twice(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        space = h5py.h5s.create_simple(TINY.day_shape)
+        filters = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        filters.set_chunk((1, *TINY.frame_shape))
+        filters.set_deflate(1)
+        filters.set_shuffle()
+        filters.set_deflate(9)
+        h5py.h5d.create(file.id, b"array", h5py.h5t.NATIVE_UINT8, space, filters)
+
+
+def of_type(path: Path, kind: h5py.h5t.TypeID) -> None:
+    with h5py.File(path, "w") as file:
+        space = h5py.h5s.create_simple(TINY.day_shape)
+        h5py.h5d.create(file.id, b"array", kind, space)
+
+
+def enum(path: Path) -> None:
+    kind = h5py.h5t.enum_create(h5py.h5t.STD_U8LE)
+    kind.enum_insert(b"empty", 0)
+    of_type(path, kind)
+
+
+def bit_field(path: Path) -> None:
+    of_type(path, h5py.h5t.STD_B8LE)
+
+
+def four_bits(path: Path) -> None:
+    kind = h5py.h5t.STD_U8LE.copy()
+    kind.set_precision(4)
+    of_type(path, kind)
+
+
 def broken_chunk(path: Path) -> None:
     write_frames(path, np.random.default_rng(0).integers(0, 256, TINY.day_shape, dtype=np.uint8))
     spoiled = bytearray(path.read_bytes())
@@ -219,6 +268,12 @@ SPOILED = {
     size_bomb: r"shape \(100000, 4950, 4360, 3\), expected",
     chunk_bomb: "chunks of .* bytes, expected at most",
     unknown_filter: "filter 31999",
+    lz4: "filter 32004, expected deflate or",
+    zstd: "filter 32015, expected deflate or",
+    deflate_twice: "runs the filter deflate 2 times, expected once",
+    enum: r"type uint8, not plain \(TypeEnumID\), expected uint8",
+    bit_field: r"type uint8, not plain \(TypeBitfieldID\)",
+    four_bits: r"type uint8, not plain \(TypeIntegerID\)",
     broken_chunk: "unreadable",
 }
 
@@ -230,6 +285,95 @@ def test_a_spoiled_file_is_refused_by_name(tmp_path, spoil):
     with pytest.raises(HeatmapError, match=SPOILED[spoil]) as refusal:
         read_frames(path, TINY.day_shape)
     assert str(path) in str(refusal.value)
+
+
+@pytest.mark.parametrize("spoil", [lz4, zstd, deflate_twice, enum, bit_field, four_bits])
+@pytest.mark.parametrize("name", ["m.h5", "m.nc"])
+def test_a_submission_is_plain_bytes_that_plain_h5py_reads(tmp_path, spoil, name):
+    spoil(tmp_path / name)
+    with (
+        pytest.raises(HeatmapError, match=SPOILED[spoil]),
+        open_frames(tmp_path / name, TINY.day_shape, strict=True),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("order", [h5py.h5t.STD_U8LE, h5py.h5t.STD_U8BE])
+def test_bytes_have_no_order(tmp_path, order):
+    of_type(tmp_path / "m.h5", order)
+    with open_frames(tmp_path / "m.h5", TINY.day_shape, strict=True) as frames:
+        assert not frames.read().any()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compression": "gzip", "shuffle": True, "fletcher32": True},
+        {"compression": "lzf", "shuffle": True},
+        {"compression": "szip"},
+        {"scaleoffset": 0},
+    ],
+    ids=str,
+)
+def test_what_plain_h5py_unpacks_is_read(tmp_path, options):
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as file:
+        try:
+            file.create_dataset("array", data=DAY, chunks=(4, 11, 7, 3), **options)
+        except ValueError as fault:
+            pytest.skip(str(fault))
+    with open_frames(path, TINY.day_shape, strict=True) as frames:
+        np.testing.assert_array_equal(frames.read(), DAY)
+
+
+def test_only_a_store_asks_for_lz4(tmp_path):
+    path = tmp_path / "f.h5"
+    lz4(path)
+    with open_frames(path, TINY.day_shape, own=True) as frames:
+        np.testing.assert_array_equal(frames.read(), DAY)
+    zstd(path)
+    with (
+        pytest.raises(HeatmapError, match="filter 32015"),
+        open_frames(path, TINY.day_shape, own=True),
+    ):
+        pass
+
+
+def test_who_reads_foreign_files_only_has_no_decoders_beside_h5pys():
+    code = "import h5py, pipeline.archive; print(h5py.h5z.filter_avail(32004))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "False"
+
+
+def test_every_false_claim_is_named():
+    filters = (1, 1, 2, 32004, *FOREIGN_FILTERS)
+    claims = Claims((9, 2**40), "float32", 4, (1, 2**30), filters)
+    faults = list(claim_faults(claims, (9, None, 3), ["uint8"], own=True))
+    assert faults == [
+        f"shape {(9, 2**40)}, expected (9, any, 3)",
+        "type float32, expected uint8",
+        "claims 39,582,418,599,936 bytes, expected at most 4,294,967,296",
+        "chunks of 4,294,967,296 bytes, expected at most 536,870,912",
+        "runs the filter deflate 3 times, expected once",
+        "runs the filter shuffle 2 times, expected once",
+    ]
+    lawful = Claims((9, 2), "uint8", 1, None, tuple(FOREIGN_FILTERS))
+    assert list(claim_faults(lawful, None, ["uint8"], own=False)) == []
+
+
+def test_reading_int16_takes_no_more_than_its_values_and_their_bytes(tmp_path):
+    shape = (48, 110, 70, 3)
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["array"] = np.full(shape, 255, np.int16)
+    with open_frames(tmp_path / "f.h5", shape) as frames:
+        tracemalloc.start()
+        try:
+            found = frames.read()
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert (found == 255).all()
+    assert peak < 3.1 * prod(shape)
 
 
 def test_a_bomb_of_open_shape_is_refused_too(tmp_path):

@@ -30,6 +30,35 @@ if __name__ == "__main__":  # runs are spawned, and import this file again
     )
 """
 
+FLAKY = """
+import sys
+from pathlib import Path
+
+import flows.ingest
+import flows.recipe
+from flows.config import read_config
+from flows.deployments import RecipeError, ingest
+
+calls, real = [], flows.ingest.ingest_city
+flows.recipe.RETRY_SECONDS = 0
+
+
+def flaky(release, edition, city, *rest, **more):
+    calls.append(city.name)
+    if city.name == "Aal" and calls.count("Aal") == 1:
+        raise OSError(5, "Input/output error")
+    return real(release, edition, city, *rest, **more)
+
+
+if __name__ == "__main__":
+    flows.ingest.ingest_city = flaky
+    try:
+        ingest(read_config(Path(sys.argv[1])))
+    except RecipeError as fault:
+        print("faults:", fault)
+    print("calls:", " ".join(calls))
+"""
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -105,7 +134,7 @@ def test_a_scheduled_run_appears_and_finishes(server, ingested, tmp_path):
     assert runs[0]["state_type"] == "COMPLETED", log.read_text()[-3000:]
     assert (ingested.out / "ladder.csv").exists()
     tasks = httpx.post(f"{api}/task_runs/filter", json={}).json()
-    assert {task["name"].split("-")[0] for task in tasks} >= {"score_city"}
+    assert {task["name"].rpartition("-")[0] for task in tasks} >= {"score.score_city"}
     artifacts = httpx.post(f"{api}/artifacts/filter", json={}).json()
     assert "tiny-ladder" in {artifact["key"] for artifact in artifacts}
 
@@ -131,3 +160,26 @@ def test_the_server_refuses_a_bad_configuration_before_a_run_exists(server, inge
         )
     assert answer.status_code == 409, answer.text
     assert "stride" in answer.text or "minimum" in answer.text or "hisotry" in answer.text
+
+
+@pytest.mark.server
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("spoiled", [False, True])
+def test_failed_input_is_tried_again_and_a_faulty_file_is_not(server, world, tmp_path, spoiled):
+    bad = world.release / "Bex" / "Bex_training" / "20180102_100m_bins.h5"
+    if spoiled:
+        bad.write_bytes(b"not HDF5")
+    script = tmp_path / "flaky.py"
+    script.write_text(FLAKY)
+    said = subprocess.run(
+        [sys.executable, str(script), str(world.config)],
+        env=server,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    ).stdout
+    assert "calls: Aal Aal Bex" in said
+    assert (world.store / "Aal" / "manifest.json").exists()
+    assert (f"faults: {bad}" in said) == spoiled

@@ -101,9 +101,12 @@ def test_the_truth_decides_and_every_fault_is_listed(world):
     write_frames(
         answer / "Aal/Aal_test/20181231_100m_bins.h5", np.zeros((2, 4, 11, 7, 3), np.uint8)
     )
+    spoiled = answer / paths[1].relative_to(world.truth)
+    write_frames(spoiled, np.zeros((1, 4, 11, 7, 3), np.uint8))
     with pytest.raises(SubmissionError) as refusal:
         score_submission(world.truth, answer, TINY, workers=0)
     said = str(refusal.value)
+    assert f"{paths[1].relative_to(world.truth)}: shape (1, 4, 11, 7, 3)" in said
     assert f"missing {paths[0].relative_to(world.truth)}" in said
     assert "unexpected 'Aal/Aal_test/20181231_100m_bins.h5'" in said
 

@@ -4,6 +4,10 @@ import json
 import os
 import pickle
 import shutil
+import socket
+import subprocess
+from dataclasses import replace
+from datetime import date
 from multiprocessing import get_context
 
 import h5py
@@ -11,7 +15,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from pipeline.atomic import sweep
 from pipeline.catalog import day_path
+from pipeline.editions import Days
 from pipeline.errors import CatalogError, StoreError, WindowError
 from pipeline.heatmaps import write_frames
 from pipeline.ingest import ingest_city
@@ -158,6 +164,93 @@ def test_verify_sees_a_change_that_kept_size_and_time(world):
     assert ingest(world, verify=True).ingested == ("20180101",)
 
 
+def test_a_touched_file_is_hashed_once_only(world, monkeypatch):
+    ingest(world)
+    for path in (world.release / "Aal").rglob("*.h5"):
+        os.utime(path)
+    assert len(ingest(world).kept) == 7
+    stamp = (world.store / "Aal" / "manifest.json").stat().st_mtime_ns
+    monkeypatch.setattr("pipeline.ingest.sha256", lambda path: pytest.fail("hashed again"))
+    assert len(ingest(world).kept) == 7
+    assert (world.store / "Aal" / "manifest.json").stat().st_mtime_ns == stamp
+
+
+def test_a_damaged_day_of_the_store_is_made_again(world):
+    ingest(world)
+    short, spoiled = (world.store / "Aal" / "training" / f"{day}.nc" for day in TRAINING[:2])
+    os.truncate(short, short.stat().st_size - 100)
+    assert ingest(world).ingested == ("20180101",)
+    data = bytearray(spoiled.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    spoiled.write_bytes(data)
+    assert ingest(world).ingested == ()
+    assert ingest(world, verify=True).ingested == ("20180102",)
+    store = Store.open(world.store, TINY, NORTH_UP)
+    for day in TRAINING:
+        np.testing.assert_array_equal(store.read_day(day), draw_day(NORTH_UP, day))
+
+
+def test_a_day_held_out_by_the_splits_leaves_the_store_and_others_stay(world):
+    ingest(world)
+    for day in TRAINING[1:]:
+        day_path(world.release, TINY, NORTH_UP, "training", day).unlink()
+    kept = ingest(world)
+    assert (kept.gone, kept.dropped) == (TRAINING[1:], ())
+    assert Store.open(world.store, TINY, NORTH_UP).days("training") == list(TRAINING)
+    splits = {
+        "training": Days(date(2018, 1, 1), date(2018, 1, 2)),
+        "validation": Days(date(2018, 1, 3), date(2018, 1, 9)),
+        "test": Days(date(2018, 1, 10), date(2018, 1, 11)),
+    }
+    held_out = replace(TINY, splits=splits)
+    report = ingest_city(world.release, held_out, NORTH_UP, world.store, workers=0)
+    assert (report.gone, report.dropped) == (("20180102",), ("20180104",))
+    assert Store.open(world.store, TINY, NORTH_UP).days("training") == ["20180101", "20180102"]
+
+
+def test_a_refused_change_leaves_the_day_as_it_was_and_says_so(world):
+    ingest(world)
+    bad = day_path(world.release, TINY, NORTH_UP, "training", "20180102")
+    bad.write_bytes(b"not HDF5")
+    assert "keeps the day as it was" in ingest(world).refused["20180102"]
+    store = Store.open(world.store, TINY, NORTH_UP)
+    np.testing.assert_array_equal(store.read_day("20180102"), draw_day(NORTH_UP, "20180102"))
+
+
+@pytest.mark.parametrize(
+    "change", [{"lat_max": 47.022}, {"rotated": True}], ids=["box", "rotation"]
+)
+def test_a_store_made_for_another_box_is_not_taken_for_this_one(ingested, change):
+    moved = replace(NORTH_UP, **change)
+    for use in (
+        lambda: Store.open(ingested.store, TINY, moved),
+        lambda: ingest_city(ingested.release, TINY, moved, ingested.store, workers=0),
+    ):
+        with pytest.raises(StoreError, match="expected .*delete it and ingest again"):
+            use()
+
+
+def test_one_day_under_two_names_is_refused(world):
+    day = day_path(world.release, TINY, NORTH_UP, "training", "20180101")
+    shutil.copy(day, day_path(world.release, TINY, NORTH_UP, "validation", "201811"))
+    with pytest.raises(CatalogError, match="201811_100m_bins.h5"):
+        ingest(world)
+
+
+def test_what_dead_processes_left_is_swept_and_the_living_are_let_be(tmp_path):
+    target = tmp_path / "[x].nc"
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    here = socket.gethostname().replace(".", "_")
+    stale = [f"{target.name}.{here}-{dead.pid}.partial", f"{target.name}.elsewhere-1.partial"]
+    living = [f"{target.name}.{here}-{os.getppid()}.partial", f"{target.name}.far-2.partial"]
+    for name in (*stale, *living):
+        (tmp_path / name).write_text("half")
+    os.utime(tmp_path / stale[1], (0, 0))
+    sweep(tmp_path, target.name)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(living)
+
+
 def test_a_day_that_moves_to_another_split_leaves_the_old_one(world):
     ingest(world)
     old = day_path(world.release, TINY, NORTH_UP, "training", "20180104")
@@ -262,7 +355,7 @@ def lose_day(world):
     [
         (spoil_manifest, "not a manifest"),
         (drop_manifest, "`t4c ingest` makes it"),
-        (other_edition, "a store of .*huge"),
+        (other_edition, "a store with .*huge.*expected .*tiny.*delete it"),
         (extra_key, "extra"),
         (lose_day, r"missing \['Aal/training/20180101.nc'\]"),
     ],
