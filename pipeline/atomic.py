@@ -80,7 +80,11 @@ def _alive(process: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    try:  # what nobody has buried yet still answers
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state not in "ZX"
 
 
 def _flush(path: Path) -> None:

@@ -6,8 +6,12 @@ worker process and one named error, never the run.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
+import os
 import resource
+import signal
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
@@ -24,6 +28,7 @@ Result = TypeVar("Result")
 
 MEMORY_BYTES = 6 * 1024**3
 TIMEOUT_SECONDS = 1800.0
+PR_SET_PDEATHSIG = 1
 
 
 class Quarantine(Generic[Job, Result]):
@@ -52,11 +57,13 @@ class Quarantine(Generic[Job, Result]):
                 max_workers=workers,
                 context=multiprocessing.get_context("spawn"),
                 initializer=_limit,
-                initargs=(memory,),
+                initargs=(memory, os.getpid()),
             )
             if workers and not disposable
             else None
         )
+        if self._pool is not None and not self._pool.active:  # asking starts the workers here
+            raise RuntimeError("the worker processes did not start")
 
     def __enter__(self) -> Quarantine[Job, Result]:
         return self
@@ -163,6 +170,11 @@ def _fan_out_on_cluster(
             done(futures[future], outcome)
 
 
-def _limit(memory: int) -> None:
+def _limit(memory: int, parent: int) -> None:
+    """Bound a worker's memory, and let it not outlive the process that it works for."""
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import subprocess
+import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -11,9 +15,11 @@ import numpy as np
 import pytest
 
 from pipeline.archive import Member, read_member, reader_memory
+from pipeline.atomic import _alive
 from pipeline.errors import PipelineError
 from pipeline.heatmaps import open_frames, write_frames
 from pipeline.quarantine import MEMORY_BYTES, Quarantine
+from tests.conftest import ROOT
 from tests.world import NORTH_UP, TINY, draw_day
 
 CASES = 500
@@ -75,6 +81,16 @@ def crash(path: Path) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
+def tell(path: Path) -> None:
+    import os
+    import time
+
+    partial = path.with_suffix(".partial")
+    partial.write_text(str(os.getpid()))
+    partial.rename(path)
+    time.sleep(60)
+
+
 def hang(path: Path) -> None:
     import time
 
@@ -83,6 +99,29 @@ def hang(path: Path) -> None:
 
 def swell(path: Path) -> int:
     return int(np.ones(2 * MEMORY_BYTES, np.uint8).sum())
+
+
+def test_workers_do_not_outlive_the_process_they_work_for(tmp_path):
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from threading import Thread\n"
+        "from pipeline.quarantine import Quarantine\n"
+        "from tests.test_fuzz import tell\n"
+        "if __name__ == '__main__':\n"
+        "    with Quarantine(tell, workers=1) as quarantine:\n"
+        "        Thread(target=quarantine, args=(Path(sys.argv[1]),), daemon=True).start()\n"
+        "        while not Path(sys.argv[1]).exists(): pass\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    script, told = tmp_path / "parent.py", tmp_path / "pid"
+    script.write_text(code)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, str(script), str(told)], env=env, timeout=60, check=False)
+    deadline = time.monotonic() + 10
+    while _alive(int(told.read_text())):
+        assert time.monotonic() < deadline, "the worker lives on"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
