@@ -25,7 +25,8 @@ def save(model: CrevNet, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    header = {"format": FORMAT, "config": json.dumps(model.config.to_dict(), sort_keys=True)}
+    config = json.dumps(model.config.to_dict(), sort_keys=True)
+    header = {FORMAT: config}  # one key: safetensors writes several in any order
     try:
         save_file(state, partial, metadata=header)
         with partial.open("rb") as file:
@@ -48,10 +49,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> CrevNet:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                found = header.get("format")
-                raise CheckpointError(f"{path}: format {found!r}, expected {FORMAT!r}")
-            config = CrevNetConfig.from_dict(json.loads(header["config"]))
+            if FORMAT not in header:
+                raise CheckpointError(f"{path}: header {sorted(header)}, expected {FORMAT!r}")
+            config = CrevNetConfig.from_dict(json.loads(header[FORMAT]))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as fault:
         raise CheckpointError(f"{path}: not a whole safetensors file: {fault}") from None

@@ -112,8 +112,7 @@ def other_format(path):
 
 def rewrite(path, state=None, **change):
     config = TINY.to_dict() | change
-    header = {"format": FORMAT, "config": json.dumps(config)}
-    save_file(state or load_file(path), path, metadata=header)
+    save_file(state or load_file(path), path, metadata={FORMAT: json.dumps(config)})
 
 
 def wider(path):
@@ -141,7 +140,7 @@ def lost_weight(path):
         (truncated, "not a whole safetensors file"),
         (foreign, "not a whole safetensors file"),
         (pickled, "not a whole safetensors file"),
-        (other_format, "format 'pt', expected 'crevnet-1'"),
+        (other_format, r"header \['format'\], expected 'crevnet-1'"),
         (wider, "weights do not fit the config: .*expected"),
         (unknown_key, "its config is not one of a CrevNet"),
         (impossible, "its config is not one of a CrevNet: strides"),
