@@ -112,7 +112,7 @@ class Predictor(nn.Module):
                 m = after.spatial[number - 1]
             h, _, _ = rpm.cell(b, before.hidden[number], before.cell[number], m)
             g = rpm.gate(h)
-            condition *= float(1 / (1 - g.max()))
+            condition *= float(1 / (1 - g.detach().max()))
             if not 0 < condition <= limit:
                 raise IllConditionedError(
                     f"condition number {condition:.3g} at module {number + 1} of "
