@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 PREFECT = {"prefect", "prefect_dask"}
 FORBIDDEN = {
-    "pipeline": {"crevnet", "flows", "torch", "torchvision", "lightning"} | PREFECT,
+    "pipeline": {"crevnet", "flows", "torch", "torchvision", "lightning_fabric"} | PREFECT,
     "crevnet": {"pipeline", "flows", "h5py", "xarray", "dask", "pandas"} | PREFECT,
 }
 SHAPELESS = {"utils", "util", "helpers", "helper", "common", "misc"}
