@@ -48,6 +48,10 @@ class FoldingConv3d(nn.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `(B, C, D, H, W)`, or `(B, C * D, H, W)` as such."""
         if x.dim() == 5:
+            if x.shape[2] == 2 and _in_bfloat16_on_a_cpu(x):
+                # oneDNN (torch 2.14, AVX512-BF16) reads what it never wrote in the backward of
+                # depth 2: gradients were NaN at random. A third frame of zeros changes nothing.
+                return super().forward(pad(x, (0, 0, 0, 0, 0, 1)))[:, :, :2]
             return super().forward(x)
         depth = x.shape[1] // self.in_channels
         around = pad(self.weight, (0, 0, 0, 0, depth - 1, depth - 1))
@@ -55,6 +59,12 @@ class FoldingConv3d(nn.Conv3d):
         weight = torch.stack(bands, 1).flatten(2, 3).flatten(0, 1)  # (O * D, I * D, 3, 3)
         bias = None if self.bias is None else self.bias.repeat_interleave(depth)
         return conv2d(x, weight, bias, self.stride[1:], self.padding[1:])
+
+
+def _in_bfloat16_on_a_cpu(x: Tensor) -> bool:
+    if x.device.type != "cpu":
+        return False
+    return x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
 
 
 class FoldingNorm(nn.GroupNorm):

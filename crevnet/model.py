@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -64,12 +66,59 @@ class CrevNet(nn.Module):
         halves = self.encode(frames[:, :-1], static, memory)
         state = self.predictor.start(halves[0][0])
         if memory == "frugal" and torch.is_grad_enabled():
-            said = self._advance_frugally(halves, state, segment)
+            said = self._advance_frugally(halves, state, segment)[0]
         else:
             said = self._advance(halves, state)[0]
         a, b = (torch.cat(half) for half in zip(*said, strict=True))
         clips = self.decode((a, b), H, W, memory)  # (steps * B, k, C, H, W)
         return clips.reshape(steps, B, k, self.config.channels, H, W).transpose(0, 1)
+
+    def unroll(
+        self,
+        history: Tensor,
+        horizon: int,
+        static: Tensor | None = None,
+        *,
+        memory: MemoryMode = "plain",
+        segment: int = 1,
+    ) -> Tensor:
+        """Say every next frame of a history, then look ahead: what training on roll-outs needs.
+
+        Args:
+            history: `(B, T, C, H, W)`, with T at least k.
+            horizon: Frames to look ahead, at least 1.
+            static: `(B, S, H, W)` for a config with static channels.
+            memory: As in `forward`.
+            segment: As in `forward`.
+
+        Returns:
+            `(B, T - k + horizon, C, H, W)`: frames `k .. T + horizon - 1`. The last `horizon` are
+            the forecast, equal to `rollout.forecast`'s; each before them is said from the true
+            frames before it.
+
+        Raises:
+            ValueError: Too few frames, no horizon, or a map missing or unasked for.
+        """
+        if horizon < 1:
+            raise ValueError(f"a horizon of {horizon} frames, expected at least 1")
+        k, (H, W) = self.config.clip, history.shape[-2:]
+        halves = self.encode(history, static, memory)
+        advance = self._advance
+        if memory == "frugal" and torch.is_grad_enabled():
+            advance = partial(self._advance_frugally, segment=segment)
+        said, state = advance(halves, self.predictor.start(halves[0][0]))
+        for known in range(k - 1, k - horizon, -1):
+            a, b = said[-1]
+            if self.config.anchored and known > 0:
+                clip = self.decode((a, b), H, W, memory)
+                clip = torch.cat((history[:, -known:], clip[:, known:]), 1)
+                a, b = (half[0] for half in self.encode(clip, static, memory))
+            more, state = advance((a[None], b[None]), state)
+            said += more
+        a, b = (torch.cat(half) for half in zip(*said, strict=True))
+        frames = self.decode((a, b), H, W, memory)[:, -1]
+        unrolled: Tensor = frames.unflatten(0, (len(said), -1)).transpose(0, 1)
+        return unrolled
 
     def encode(
         self, frames: Tensor, static: Tensor | None = None, memory: MemoryMode = "plain"
@@ -138,7 +187,9 @@ class CrevNet(nn.Module):
             said.append(out)
         return said, state
 
-    def _advance_frugally(self, halves: Halves, state: Memory, segment: int) -> list[Halves]:
+    def _advance_frugally(
+        self, halves: Halves, state: Memory, segment: int
+    ) -> tuple[list[Halves], Memory]:
         said: list[Halves] = []
         for start in range(0, len(halves[0]), segment):
             part = slice(start, start + segment)
@@ -156,7 +207,7 @@ class CrevNet(nn.Module):
             said += [(flat[2 * s], flat[2 * s + 1]) for s in range(steps)]
             rest = flat[2 * steps :]
             state = Memory(rest[:n], rest[n : 2 * n], rest[2 * n :])
-        return said
+        return said, state
 
     def _segment(self, a: Tensor, b: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         n = len(self.predictor.rpms)

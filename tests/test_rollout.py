@@ -192,3 +192,37 @@ def test_it_overfits_one_clip_to_near_zero():
         losses.append(loss.item())
     copy_last = (clip[:, 1:] - clip[:, :-1]).square().mean().item()
     assert losses[-1] < 0.01 * copy_last
+
+
+@pytest.mark.parametrize("anchored", [True, False])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_unrolling_says_what_a_forecast_and_teacher_forcing_say(dims, anchored):
+    torch.manual_seed(0)
+    config = CrevNetConfig(
+        dims=dims, clip=3, blocks=(1, 1), strides=(1, 2), modules=2, anchored=anchored
+    )
+    model = CrevNet(config).double().eval()
+    history = torch.rand(2, 6, 1, 9, 13).double()
+    said = model.unroll(history, 4)
+    assert said.shape == (2, 7, 1, 9, 13)
+    with torch.no_grad():
+        torch.testing.assert_close(said[:, -4:], forecast(model, history, range(4)))
+        torch.testing.assert_close(said[:, :3], model(history)[:, :, -1])
+    with pytest.raises(ValueError, match="horizon of 0"):
+        model.unroll(history, 0)
+
+
+@pytest.mark.parametrize("anchored", [True, False])
+@pytest.mark.parametrize("segment", [1, 4])
+def test_frugal_unrolling_has_the_same_gradients(anchored, segment):
+    torch.manual_seed(0)
+    config = CrevNetConfig(blocks=(1, 1), strides=(1, 2), modules=2, anchored=anchored)
+    model = CrevNet(config).double()
+    history = torch.rand(2, 6, 1, 8, 12).double()
+    parameters = list(model.parameters())
+    plain, frugal = (
+        torch.autograd.grad(model.unroll(history, 3, **how).square().mean(), parameters)
+        for how in ({}, {"memory": "frugal", "segment": segment})
+    )
+    for one, other in zip(plain, frugal, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
