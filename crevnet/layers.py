@@ -13,6 +13,20 @@ from crevnet.config import Norm
 Dims = Literal[2, 3]
 
 
+def channels_last(dims: Dims) -> torch.memory_format:
+    """Return the layout in which a cell's channels lie side by side."""
+    return torch.channels_last if dims == 2 else torch.channels_last_3d
+
+
+def lay_channels_last(network: nn.Module) -> None:
+    """Lay the weights of all convolutions in that order."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+        elif isinstance(module, nn.Conv3d):
+            module.to(memory_format=torch.channels_last_3d)
+
+
 def convolution(
     dims: Dims, inputs: int, outputs: int, kernel: int, *, stride: int = 1, bias: bool = True
 ) -> nn.Module:

@@ -78,7 +78,7 @@ class Predictor(nn.Module):
         for rpm, h, c in zip(self._rpms(), memory.hidden, memory.cell, strict=True):
             h, c, m = rpm.cell(a, h, c, m)
             g = rpm.gate(h)
-            a, b = b + g * (h - b), a
+            a, b = torch.lerp(b, h.to(b.dtype), g.to(b.dtype)), a  # autocast mixes types
             hidden.append(h)
             cell.append(c)
             if m is not None:

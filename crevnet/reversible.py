@@ -15,6 +15,9 @@ from torch.func import functional_call
 from crevnet.coupling import CouplingBlock, Halves
 from crevnet.pixel_shuffle import shuffle, unshuffle
 
+PIECE = 2**19
+"""Values of a half that pass through all blocks at a time: their working set fits a cache."""
+
 
 def run_forward(blocks: Sequence[CouplingBlock], halves: Halves) -> Halves:
     """Encode through all blocks, keeping the outputs of the last alone for backward."""
@@ -86,25 +89,53 @@ class _Reversible(torch.autograd.Function):
         *parameters: Tensor,
     ) -> Halves:
         ctx.blocks, ctx.encode, ctx.climates = blocks, encode, []
+        said = []
         with torch.no_grad():
-            for block in blocks:
-                ctx.climates.append(_Climate.here(block, a))
-                a, b = block((a, b)) if encode else block.inverse((a, b))
+            pieces = _pieces(blocks, a)
+            for part in zip(a.tensor_split(pieces), b.tensor_split(pieces), strict=True):
+                climates = []
+                for block in blocks:
+                    climates.append(_Climate.here(block, part[0]))
+                    part = block(part) if encode else block.inverse(part)
+                ctx.climates.append(climates)
+                said.append(part)
+        a, b = _joined(said)
         ctx.save_for_backward(a, b, *parameters)
         return a, b
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, ga: Tensor, gb: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, *grads_out: Tensor) -> tuple[Any, ...]:
         a, b, *parameters = ctx.saved_tensors
+        split = [tensor.tensor_split(len(ctx.climates)) for tensor in (a, b, *grads_out)]
         grads: dict[int, Tensor | None] = {}
         undo = _undo_forward if ctx.encode else _undo_inverse
-        for block, climate in zip(reversed(ctx.blocks), reversed(ctx.climates), strict=True):
-            (a, b), (ga, gb), found = undo(block, climate, (a, b), (ga, gb))
-            for parameter, grad in zip(block.residual.parameters(), found, strict=True):
-                before = grads.get(id(parameter))
-                grads[id(parameter)] = _sum(before, grad)
-        return None, None, ga, gb, *(grads[id(p)] for p in parameters)
+        said = []
+        for climates, *tensors in zip(ctx.climates, *split, strict=True):
+            part, grad = (tensors[0], tensors[1]), (tensors[2], tensors[3])
+            for block, climate in zip(reversed(ctx.blocks), reversed(climates), strict=True):
+                part, grad, found = undo(block, climate, part, grad)
+                for parameter, more in zip(block.residual.parameters(), found, strict=True):
+                    grads[id(parameter)] = _sum(grads.get(id(parameter)), more)
+            said.append(grad)
+        return None, None, *_joined(said), *(grads[id(p)] for p in parameters)
+
+
+def _pieces(blocks: Sequence[CouplingBlock], half: Tensor) -> int:
+    """Return in how many pieces a batch passes, so that what a block works with stays small.
+
+    Where dice are rolled, in one: they must fall as they do without inversion.
+    """
+    if any(isinstance(m, nn.Dropout) and m.training and m.p for b in blocks for m in b.modules()):
+        return 1
+    return max(1, min(len(half), -(-half.numel() // PIECE)))
+
+
+def _joined(parts: list[Halves]) -> Halves:
+    if len(parts) == 1:
+        return parts[0]
+    a, b = (torch.cat(half) for half in zip(*parts, strict=True))
+    return a, b
 
 
 def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
