@@ -123,6 +123,25 @@ def maps(config: Config = DEMO, overrides: Overrides = None, as_json: AsJson = F
 
 
 @app.command()
+def models(
+    config: Annotated[
+        Path | None, typer.Argument(help="A run's YAML file: count on its edition's grid.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the models there are: parameters, multiply-accumulates, memory for training."""
+
+    def work() -> Outcome:
+        from flows.config import read_config
+        from flows.list_models import list_models
+
+        return list_models(read_config(config, overrides) if config else None)
+
+    _finish(work, as_json)
+
+
+@app.command()
 def inspect(
     file: Annotated[Path, typer.Argument(help="An HDF5 file of frames.")], as_json: AsJson = False
 ) -> None:

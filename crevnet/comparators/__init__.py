@@ -1,0 +1,1 @@
+"""The networks that CrevNet is measured against: one front, `unroll`, one file each."""
