@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import dask
 import numpy as np
@@ -89,12 +89,24 @@ class GroupSums:
 
     def mean(self) -> NDArray[np.uint16]:
         """Return the means in steps of 1/256 byte; groups without a frame take the mean of all."""
-        steps = np.empty(self.sums.shape, np.uint16)
-        total, frames = self.sums.sum(axis=0, dtype=np.uint64), int(self.frames.sum())
-        for group, count in enumerate(self.frames):
-            sums, over = (self.sums[group], int(count)) if count else (total, frames)
-            steps[group] = (sums.astype(np.uint64) * STEPS_PER_BYTE + over // 2) // over
-        return steps
+        return mean_steps(self, self.sums.sum(axis=0, dtype=np.uint64), int(self.frames.sum()))
+
+
+def mean_steps(
+    groups: GroupSums, everything: NDArray[np.unsignedinteger[Any]], frames: int
+) -> NDArray[np.uint16]:
+    """Return the mean of each group in steps of 1/256 byte.
+
+    Args:
+        groups: The groups.
+        everything: One sum over all frames, what a group without a frame takes the mean of.
+        frames: How many it is the sum of.
+    """
+    steps = np.empty(groups.sums.shape, np.uint16)
+    for group, count in enumerate(groups.frames):
+        sums, over = (groups.sums[group], int(count)) if count else (everything, frames)
+        steps[group] = (sums.astype(np.uint64) * STEPS_PER_BYTE + over // 2) // over
+    return steps
 
 
 def fit_sums(

@@ -23,18 +23,26 @@ def local_hours(
     Returns:
         Two arrays `(T,)`.
     """
-    weekday, hour = _local_hours(
+    weekday, minute = local_minutes(edition, city, day)
+    return weekday, minute // 60
+
+
+def local_minutes(
+    edition: Edition, city: City, day: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return weekday and minute since midnight of every frame, `(T,)` each, in local time."""
+    weekday, minute = _local_minutes(
         edition.day_of(day).isoformat(),
         edition.bin_minutes,
         edition.frames_per_day,
         edition.time_zone,
         city.time_zone or edition.time_zone,
     )
-    return weekday.copy(), hour.copy()
+    return weekday.copy(), minute.copy()
 
 
 @cache
-def _local_hours(
+def _local_minutes(
     day: str, minutes: int, frames: int, clock: str, zone: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     midnight = datetime.combine(datetime.fromisoformat(day), time())
@@ -42,4 +50,5 @@ def _local_hours(
     if clock != zone:
         here, there = ZoneInfo(clock), ZoneInfo(zone)
         starts = [s.replace(tzinfo=here).astimezone(UTC).astimezone(there) for s in starts]
-    return np.array([s.weekday() for s in starts]), np.array([s.hour for s in starts])
+    minute = [60 * s.hour + s.minute for s in starts]
+    return np.array([s.weekday() for s in starts]), np.array(minute)

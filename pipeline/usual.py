@@ -1,0 +1,236 @@
+"""What is usual at each frame of a day, as training needs it: a day never knows itself.
+
+A network that corrects the climatology must see in training what it will see later: a usual that
+its own day had no part in. So each training day gets the climatology of the *other* training days;
+every other day gets that of all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.atomic import whole_file
+from pipeline.climatology import (
+    GROUPS,
+    STEPS_PER_BYTE,
+    Grouping,
+    GroupSums,
+    choose_grouping,
+    day_sums,
+    fit_sums,
+    group_of,
+    mean_steps,
+)
+from pipeline.errors import StoreError
+from pipeline.layout import WHITE
+from pipeline.mix import Mix, fingerprint, fit_mix, load_mix, save_mix
+from pipeline.store import Store
+from pipeline.windows import Cut
+
+FIT_VERSION = 1
+"""Of the way sums are kept: a new one adds up every city anew."""
+KEEP_DAYS = 4
+ALL = slice(None)
+HALVES = (np.arange(1 << 16) / (WHITE * STEPS_PER_BYTE)).astype(np.float16)
+"""Steps of 1/256 byte as float16 in [0, 1]: looking up is many times as fast as rounding."""
+DaySteps = tuple[NDArray[np.int64], NDArray[np.uint16]]
+
+
+@dataclass(slots=True, eq=False)
+class UsualFrames:
+    """The usual frame at any bin of any day of a city, from a list of training days.
+
+    Picklable, without its arrays: the sums are mapped from their file, so workers share them; the
+    means of a few days are kept by each process.
+
+    Attributes:
+        store: The city's days.
+        days: Days it was fitted on; each is left out of its own usual.
+        grouping: What is told apart, as in `Climatology`.
+        path: Sums over all days by group, `(G, C, H, W)` uint32 in an npy file.
+        keep: Days whose means are kept in memory, 2 bytes a cell, channel and hour each.
+    """
+
+    store: Store
+    days: tuple[str, ...]
+    grouping: Grouping
+    path: Path
+    keep: int = KEEP_DAYS
+    _total: tuple[GroupSums, NDArray[np.uint64]] | None = field(default=None, repr=False)
+    _kept: OrderedDict[str | bytes, DaySteps] = field(default_factory=OrderedDict, repr=False)
+
+    @classmethod
+    def fit(
+        cls,
+        store: Store,
+        days: Sequence[str],
+        folder: Path,
+        *,
+        keep: int = KEEP_DAYS,
+        workers: int = 2,
+    ) -> UsualFrames:
+        """Return what is usual by these days; sums are added up once and kept under `folder`.
+
+        Raises:
+            StoreError: There are fewer than two days, or one is not in the store.
+        """
+        grouping = choose_grouping(store.edition, days)
+        path = folder / f"usual_{store.city.name}_{digest(store, days, grouping)[:16]}.npy"
+        if len(days) < 2:
+            raise StoreError(
+                f"{store.root}: {store.city.name} has {len(days)} training days to fit on, "
+                "what is usual needs 2"
+            )
+        with suppress(StoreError):  # sums that are missing or spoiled are made again
+            map_array(path, _sums_shape(store, grouping))
+            return cls(store, tuple(days), grouping, path, keep)
+        total = fit_sums(store, days, grouping, workers=workers)
+        save_array(path, np.moveaxis(total.sums, -1, -3))
+        return cls(store, tuple(days), grouping, path, keep)
+
+    def frames(self, day: str, start: int, stop: int) -> NDArray[np.float32]:
+        """Return what is usual at frames `start` to `stop`, `(n, C, H, W)` in [0, 1]."""
+        labels, (groups, steps) = self._labels(day, start, stop), self._day(day)
+        return _to_unit(steps[np.searchsorted(groups, labels)])
+
+    def half(
+        self, day: str, start: int, stop: int, rows: slice = ALL, columns: slice = ALL
+    ) -> NDArray[np.float16]:
+        """Return the same of some rows and columns, `(n, C, h, w)` float16: what training reads."""
+        labels, (groups, steps) = self._labels(day, start, stop), self._day(day)
+        part = steps[:, :, rows, columns]
+        usual = np.empty((len(labels), *part.shape[1:]), np.float16)
+        edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
+        for first, end in pairwise(edges):
+            if first < end:
+                usual[first:end] = HALVES[part[np.searchsorted(groups, labels[first])]]
+        return usual
+
+    def mean(self) -> NDArray[np.float32]:
+        """Return the mean of all frames of all days, `(C, H, W)` in [0, 1]."""
+        total, everything = self._sums()
+        mean: NDArray[np.float32] = (everything / total.frames.sum() / WHITE).astype(np.float32)
+        return mean
+
+    def _labels(self, day: str, start: int, stop: int) -> NDArray[np.int64]:
+        if not 0 <= start <= stop <= self.store.edition.frames_per_day:
+            raise StoreError(
+                f"{self.store.root}: frames {start} to {stop} of {day}, "
+                f"expected 0 to {self.store.edition.frames_per_day}"
+            )
+        return group_of(self.store.edition, self.store.city, day, self.grouping)[start:stop]
+
+    def _day(self, day: str) -> DaySteps:
+        """Return the groups that a day touches, in order, and their means `(g, C, H, W)`."""
+        groups = np.unique(group_of(self.store.edition, self.store.city, day, self.grouping))
+        key = day if day in self.days else groups.tobytes()
+        if key not in self._kept:
+            total, everything = self._sums()
+            sums, frames = total.sums[groups], total.frames[groups]
+            count = int(total.frames.sum())
+            if day in self.days:
+                _, own = day_sums(self.store, day, self.grouping)
+                own_sums = np.moveaxis(own.sums, -1, -3)
+                sums, frames = sums - own_sums, frames - own.frames
+                everything = everything - own_sums.sum(axis=0, dtype=np.uint64)
+                count -= int(own.frames.sum())
+            self._kept[key] = groups, mean_steps(GroupSums(sums, frames), everything, count)
+            while len(self._kept) > max(1, self.keep):
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def _sums(self) -> tuple[GroupSums, NDArray[np.uint64]]:
+        """Return the sums by group, mapped from their file, and those over all groups."""
+        if self._total is None:
+            edition, city = self.store.edition, self.store.city
+            sums = map_array(self.path, _sums_shape(self.store, self.grouping))
+            labels = [group_of(edition, city, day, self.grouping) for day in self.days]
+            frames = np.bincount(np.concatenate(labels), minlength=GROUPS[self.grouping])
+            self._total = GroupSums(sums, frames), sums.sum(axis=0, dtype=np.uint64)
+        return self._total
+
+    def __getstate__(self) -> tuple[Store, tuple[str, ...], Grouping, Path, int]:
+        return self.store, self.days, self.grouping, self.path, self.keep
+
+    def __setstate__(self, state: tuple[Store, tuple[str, ...], Grouping, Path, int]) -> None:
+        self.store, self.days, self.grouping, self.path, self.keep = state
+        self._total, self._kept = None, OrderedDict()
+
+
+def mix_weights(
+    store: Store, days: Sequence[str], cut: Cut, folder: Path, *, workers: int = 2
+) -> NDArray[np.float64]:
+    """Return the best mix's weights of the history's mean `(L, C)`, fitted on these days alone.
+
+    A fit is kept under `folder` by the fingerprint of its days and cut; the one that `t4c score`
+    keeps of all training days is taken where it is the same.
+
+    Raises:
+        StoreError: There are fewer than two days.
+    """
+    wanted = fingerprint(store, days, cut)
+    own = folder / f"mix_{store.city.name}_{wanted[:16]}.nc"
+    for path in (own, folder / f"{store.city.name}.nc"):
+        with suppress(StoreError):
+            mix: Mix = load_mix(path, store.edition, store.city)
+            if mix.fingerprint == wanted:
+                return mix.weights
+    mix = fit_mix(store, days, cut, workers=workers)
+    save_mix(own, mix)
+    return mix.weights
+
+
+def digest(store: Store, days: Sequence[str], *facts: object) -> str:
+    """Return a digest of days, by their checksums, and of whatever else a fit depends on.
+
+    Raises:
+        StoreError: A day is not in the store.
+    """
+    stored = store.manifest.by_day()
+    unknown = [day for day in days if day not in stored]
+    if unknown:
+        raise StoreError(f"{store.root}: {store.city.name} has no days {unknown}")
+    parts = [repr((FIT_VERSION, store.edition, store.city, *facts))]
+    parts += [f"{day} {stored[day].source_sha256}" for day in days]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def save_array(path: Path, array: NDArray[np.uint32]) -> Path:
+    """Write an array whole, as npy."""
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.save(file, np.ascontiguousarray(array))
+    return path
+
+
+def map_array(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint32]:
+    """Return an array mapped from its file, read when touched.
+
+    Raises:
+        StoreError: There is no such file, or it is not a uint32 array of that shape.
+    """
+    try:
+        array: NDArray[np.uint32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as fault:
+        raise StoreError(f"{path}: not an array: {fault}") from None
+    if array.shape != shape or array.dtype != np.uint32:
+        raise StoreError(f"{path}: {array.dtype} {array.shape}, expected uint32 {shape}")
+    return array
+
+
+def _sums_shape(store: Store, grouping: Grouping) -> tuple[int, int, int, int]:
+    height, width, channels = store.edition.frame_shape
+    return GROUPS[grouping], channels, height, width
+
+
+def _to_unit(steps: NDArray[np.uint16]) -> NDArray[np.float32]:
+    return steps.astype(np.float32) / np.float32(WHITE * STEPS_PER_BYTE)
