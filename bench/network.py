@@ -9,6 +9,8 @@ measured at the released 3D Moving MNIST size (64 x 64, 20 frames, norm per samp
 * bytes kept for backward: by `saved_tensors_hooks` (which do not see what a checkpoint's closure or
   an autograd function's context holds) and by what the allocator has handed out and not got back
   after forward (which sees all);
+* CPU-seconds of a forecast of ten frames from ten, the reference decoding and encoding every clip
+  anew, as released;
 * growth of the peak of resident memory over the process before the step, a fresh process each, once
   a step on a tiny clip has loaded what loads late and made gradients and Adam's moments;
 * the error of frugal gradients against plain ones, relative to their norm.
@@ -39,8 +41,10 @@ sys.path[0] = str(ROOT)  # `tests` stands beside this folder
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from crevnet.allocator import return_large_blocks  # noqa: E402
 from crevnet.config import CrevNetConfig  # noqa: E402
 from crevnet.model import CrevNet  # noqa: E402
+from crevnet.rollout import forecast  # noqa: E402
 from tests.literal import LiteralCrevNet, literal  # noqa: E402
 
 MNIST = CrevNetConfig(cell="released_st_lstm")
@@ -49,6 +53,7 @@ VARIANTS = ("reference", "plain", "frugal")
 TARGETS = {
     "cpu_plain_over_reference": 0.5,
     "cpu_frugal_over_reference": 0.62,
+    "cpu_forecast_over_reference": 0.5,
     "frugal_kept_MB_a_sample": 10,
     "peak_growth_frugal_over_reference": 0.25,
     "float32_gradient_error": 1e-3,
@@ -65,6 +70,7 @@ def main() -> None:
     parser.add_argument("--peak", choices=[*VARIANTS, "traffic-plain", "traffic-frugal"])
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    return_large_blocks()  # as a training does
     if options.peak:
         print(json.dumps(peak(options.peak, options.batch)))
         return
@@ -74,11 +80,11 @@ def main() -> None:
         "batch": options.batch,
         "targets": TARGETS,
         **times(options.batch, options.rounds),
+        **forecast_times(options.batch, options.rounds),
         **kept_bytes(min(options.batch, 2)),
         **peaks(options),
         **gradient_errors(),
     }
-    # Forecast: CPU-seconds of 10 -> 10, reference `roll_out(..., overwrite=True)`, goes here.
     if options.depth:
         result["frugal_kept_MB_by_blocks"] = {n: kept_at_depth(n) for n in (12, 24, 48)}
     if options.traffic:
@@ -141,6 +147,31 @@ def times(batch: int, rounds: int) -> dict:
             )
             for name in VARIANTS[1:]
         },
+    }
+
+
+@torch.inference_mode()
+def forecast_times(batch: int, rounds: int) -> dict:
+    history = clips(batch, frames=10)
+    net = make("plain", MNIST).eval()
+    reference = literal(net)
+    ways = {
+        "reference": lambda: reference.roll_out(history, 10, overwrite=True),
+        "ours": lambda: forecast(net, history, range(10)),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    said = {}
+    for number in range(rounds + 1):
+        for name, way in ways.items():
+            before = cpu()
+            said[name] = way()
+            if number:
+                seconds[name].append(cpu() - before)
+    torch.testing.assert_close(said["ours"], said["reference"], rtol=1e-3, atol=1e-3)
+    pairs = zip(seconds["ours"], seconds["reference"], strict=True)
+    return {
+        "cpu_s_a_forecast": {name: spread(taken) for name, taken in seconds.items()},
+        "cpu_forecast_over_reference": spread([a / b for a, b in pairs]),
     }
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from crevnet.config import Cell
+from crevnet.gates import advance, tanh
 from crevnet.layers import Dims, convolution
 
 State = tuple[Tensor, Tensor, Tensor | None]
@@ -27,9 +28,9 @@ class ConvLSTM(nn.Module):
 
     def forward(self, x: Tensor, hidden: Tensor, cell: Tensor, memory: Tensor | None) -> State:
         """Advance one step."""
-        i, f, g, o = self.gates(torch.cat((x, hidden), 1)).chunk(4, 1)
-        cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
-        hidden = torch.sigmoid(o + self.peephole * cell) * torch.tanh(cell)
+        gates, o = _split(self.gates(torch.cat((x, hidden), 1)))
+        cell = advance(gates, cell)
+        hidden = torch.sigmoid(o + self.peephole * cell) * tanh(cell)
         return hidden, cell, None
 
 
@@ -48,12 +49,11 @@ class STLSTM(nn.Module):
     def forward(self, x: Tensor, hidden: Tensor, cell: Tensor, memory: Tensor | None) -> State:
         """Advance one step."""
         memory = _there(memory)
-        i, f, g, o = self.gates(torch.cat((x, hidden), 1)).chunk(4, 1)
-        cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
-        i, f, g = self.memory_gates(torch.cat((x, memory), 1)).chunk(3, 1)
-        memory = torch.sigmoid(f) * memory + torch.sigmoid(i) * torch.tanh(g)
+        gates, o = _split(self.gates(torch.cat((x, hidden), 1)))
+        cell = advance(gates, cell)
+        memory = advance(self.memory_gates(torch.cat((x, memory), 1)), memory)
         o = torch.sigmoid(o + self.peephole[0] * cell + self.peephole[1] * memory)
-        return o * torch.tanh(self.mix(torch.cat((cell, memory), 1))), cell, memory
+        return o * tanh(self.mix(torch.cat((cell, memory), 1))), cell, memory
 
 
 class ReleasedSTLSTM(nn.Module):
@@ -75,12 +75,10 @@ class ReleasedSTLSTM(nn.Module):
     def forward(self, x: Tensor, hidden: Tensor, cell: Tensor, memory: Tensor | None) -> State:
         """Advance one step."""
         memory = _there(memory)
-        i, f, g = self.gates(torch.cat((x, hidden, cell), 1)).chunk(3, 1)
-        cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
-        i, f, g = self.memory_gates(torch.cat((x, memory, cell), 1)).chunk(3, 1)
-        memory = torch.sigmoid(f) * memory + torch.sigmoid(i) * torch.tanh(g)
+        cell = advance(self.gates(torch.cat((x, hidden, cell), 1)), cell)
+        memory = advance(self.memory_gates(torch.cat((x, memory, cell), 1)), memory)
         o = torch.sigmoid(self.output_gate(torch.cat((x, hidden, cell, memory), 1)))
-        return o * torch.tanh(self.mix(torch.cat((cell, memory), 1))), cell, memory
+        return o * tanh(self.mix(torch.cat((cell, memory), 1))), cell, memory
 
 
 AnyCell = ConvLSTM | STLSTM | ReleasedSTLSTM
@@ -89,6 +87,12 @@ CELLS: dict[Cell, type[AnyCell]] = {
     "st_lstm": STLSTM,
     "released_st_lstm": ReleasedSTLSTM,
 }
+
+
+def _split(said: Tensor) -> tuple[Tensor, Tensor]:
+    """Part i, f and g from o."""
+    gates, o = said.split((said.shape[1] // 4 * 3, said.shape[1] // 4), 1)
+    return gates, o
 
 
 def _there(memory: Tensor | None) -> Tensor:
