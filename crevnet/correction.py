@@ -67,8 +67,11 @@ class Correction(nn.Module):
 
     def forecast(self, batch: Batch) -> Tensor:
         """Say the task's leads: float32 `(B, L, C, H, W)`, clipped to [0, 1]."""
-        said = self(frames(batch.history), batch.usual, batch.static)
-        return self._asked(said).clamp(0, 1)
+        return self.ahead(frames(batch.history), batch.usual, batch.static)
+
+    def ahead(self, history: Tensor, usual: Tensor | None, static: Tensor | None) -> Tensor:
+        """Say the same of frames: what `forward` takes in, the task's leads out."""
+        return self._asked(self(history, usual, static)).clamp(0, 1)
 
     def naive(self, batch: Batch) -> Tensor:
         """Say what the base alone says at the task's leads, as `forecast` does."""

@@ -81,6 +81,21 @@ def ingest(
 
 
 @app.command()
+def train(
+    config: Config = DEMO,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="One of the run's models; all, if none.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the run's networks, from where each was left."""
+    from flows.train import train as recipe
+
+    _run(lambda run: recipe(run, models=model or ()), config, overrides, as_json)
+
+
+@app.command()
 def score(
     config: Config = DEMO,
     submission: SubmissionArgument = None,

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from flows.model_config import NAIVE, Compare, Forecasting, Model, ModelName, TrainedName
+from flows.section import Section
 from pipeline.catalog import DEFAULT_CATALOG, read_edition
 from pipeline.editions import City, Edition
 from pipeline.errors import ConfigError
 from pipeline.probes.settings import Rasterising
 from pipeline.yaml_files import parse_yaml, read_yaml, validate
-
-MODEL_NAME = r"^(zeros|persistence|window_mean|moving_average_[1-9][0-9]*|climatology|mix)$"
-ModelName = Annotated[str, Field(pattern=MODEL_NAME)]
-
-
-class Section(BaseModel):
-    """A part of a configuration; keys it does not know are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Synth(Section):
@@ -73,6 +67,11 @@ class RunConfig(Section):
     rasterise: Rasterising | None = Field(None, description="How GPS points become days.")
     submit: Submit = Field(default_factory=lambda: Submit())
     maps: Maps = Field(default_factory=lambda: Maps())
+    models: dict[TrainedName, Model] = Field(
+        default_factory=dict, description="Networks that `train` trains, by name."
+    )
+    compare: Compare | None = Field(None, description="What `compare` trains and scores.")
+    forecasting: Forecasting = Field(default_factory=lambda: Forecasting())
 
     @field_validator("cities")
     @classmethod
@@ -83,10 +82,17 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _enough_history(self) -> RunConfig:
-        for name in (*self.ladder, self.submit.model, *self.maps.models):
+        named = (*self.ladder, self.submit.model, *self.maps.models)
+        for name in named:
             frames = name.removeprefix("moving_average_")
             if frames.isdecimal() and int(frames) > self.history:
                 raise ValueError(f"{name} takes {frames} frames, but history is {self.history}")
+        if naive := [name for name in self.models if re.fullmatch(NAIVE, name)]:
+            raise ValueError(f"models: {naive} are names of naive forecasts")
+        for name in (*named, *(self.compare.models if self.compare else ())):
+            known = name in self.models or name.endswith(".safetensors")
+            if not known and not re.fullmatch(NAIVE, name):
+                raise ValueError(f"{name} is no naive forecast, and models has {[*self.models]}")
         return self
 
     def read_edition(self) -> Edition:

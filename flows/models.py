@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from flows.config import RunConfig
+from flows.model_config import NAIVE
 from pipeline.forecasters import Forecaster, MovingAverage, Persistence, Zeros
 from pipeline.mix import Mix, fitted_mix
 from pipeline.store import Store
@@ -17,7 +19,10 @@ def build_models(config: RunConfig, store: Store, names: Iterable[str]) -> dict[
     names = list(names)
     fitted = {"climatology", "mix"} & set(names)
     mix = fit(config, store) if fitted else None
-    return {name: _build(name, mix) for name in names}
+    return {
+        name: _build(name, mix) if re.fullmatch(NAIVE, name) else _load(config, store, name)
+        for name in names
+    }
 
 
 def fit(config: RunConfig, store: Store) -> Mix:
@@ -34,7 +39,19 @@ def fitted_path(config: RunConfig, store: Store) -> Path:
 
 def identity(config: RunConfig, store: Store, name: str) -> str:
     """Return what tells a model from any other, its fitted values included."""
-    return f"{name} {fit(config, store).fingerprint}" if name in {"climatology", "mix"} else name
+    if name in {"climatology", "mix"}:
+        return f"{name} {fit(config, store).fingerprint}"
+    if re.fullmatch(NAIVE, name):
+        return name
+    from flows.networks import checksum
+
+    return f"{checksum(config, name)} {config.forecasting.bfloat16}"
+
+
+def _load(config: RunConfig, store: Store, name: str) -> Forecaster:
+    from flows.networks import load_network  # with torch: only where there is a network
+
+    return load_network(config, store, name)
 
 
 def _build(name: str, mix: Mix | None) -> Forecaster:

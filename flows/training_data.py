@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from flows.batches import Batches
-from flows.config import RunConfig, Section
+from flows.config import RunConfig
 from flows.day_shuffle import DayShuffle, InOrder
 from flows.examples import NEEDS_USUAL, Augment, CityInputs, Examples
+from flows.model_config import Reading
 from pipeline.context import OF_VALUES, planes
 from pipeline.editions import Edition
 from pipeline.errors import ConfigError, StoreError, WindowError
-from pipeline.flips import Axis, check_flips
+from pipeline.flips import check_flips
 from pipeline.sources import TrafficSource
 from pipeline.store import OPEN_FILES, Store
 from pipeline.usual import digest, mix_weights
@@ -26,27 +25,6 @@ from pipeline.windows import Cut, WindowPlan
 USUAL_MEMORY = 256 << 20
 """Bytes of usual frames that a process keeps, where `days_at_once` is not given."""
 DAYS_IN_MIND = OPEN_FILES - 2
-
-
-class Reading(Section):
-    """How a training reads its days."""
-
-    stride: int = Field(1, ge=1, description="Frames from one training window to the next.")
-    held_out: int = Field(
-        2, ge=0, description="Last training days, kept apart to stop early and to choose."
-    )
-    held_out_stride: int = Field(9, ge=1, description="Frames between held-out windows.")
-    crop: tuple[int, int] | None = Field(
-        None, description="Rows and columns of a piece cut at random; whole frames, if not given."
-    )
-    flips: tuple[Axis, ...] = Field((), description="Mirror half the examples: rows, columns.")
-    days_at_once: int | None = Field(
-        None, ge=1, description="Days that windows are shuffled over; what memory allows, if none."
-    )
-    workers: int = Field(0, ge=0, le=64, description="Processes that read; 0 reads in this one.")
-    start: Literal["spawn", "fork", "forkserver"] = Field(
-        "spawn", description="How they are started."
-    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

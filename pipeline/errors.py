@@ -36,5 +36,9 @@ class SubmissionError(PipelineError):
     """A submission that the competition would refuse; lists every fault."""
 
 
+class ModelError(PipelineError):
+    """A network that cannot be built, trained or loaded, or was trained for something else."""
+
+
 class QuarantineError(PipelineError):
     """A job that crashed, hung or outgrew its memory while it read a foreign file."""

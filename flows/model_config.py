@@ -1,0 +1,106 @@
+"""The part of a configuration that says what is trained, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from flows.section import Section
+
+NAIVE = r"zeros|persistence|window_mean|moving_average_[1-9][0-9]*|climatology|mix"
+TRAINED = r"[a-z][a-z0-9_-]*"
+ModelName = Annotated[str, Field(pattern=rf"^({NAIVE}|{TRAINED}|.+\.safetensors)$")]
+"""A naive forecast, a model of the configuration, or a model's file."""
+TrainedName = Annotated[str, Field(pattern=rf"^{TRAINED}$")]
+
+
+class Reading(Section):
+    """How a training reads its days."""
+
+    stride: int = Field(1, ge=1, description="Frames from one training window to the next.")
+    held_out: int = Field(
+        2, ge=0, description="Last training days, kept apart to stop early and to choose."
+    )
+    held_out_stride: int = Field(9, ge=1, description="Frames between held-out windows.")
+    crop: tuple[int, int] | None = Field(
+        None, description="Rows and columns of a piece cut at random; whole frames, if not given."
+    )
+    flips: tuple[Literal["rows", "columns"], ...] = Field(
+        (), description="Mirror half the examples: rows, columns."
+    )
+    days_at_once: int | None = Field(
+        None, ge=1, description="Days that windows are shuffled over; what memory allows, if none."
+    )
+    workers: int = Field(0, ge=0, le=64, description="Processes that read; 0 reads in this one.")
+    start: Literal["spawn", "fork", "forkserver"] = Field(
+        "spawn", description="How they are started."
+    )
+
+
+class Training(Section):
+    """How a network is trained: the fields of `crevnet.settings.TrainingSettings`, as they are."""
+
+    batch: int = Field(8, ge=1, description="Windows of a batch, over all processes.")
+    accumulate: int = Field(1, ge=1, description="Batches of a step.")
+    learning_rate: float = Field(1e-3, gt=0, description="At its highest.")
+    weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
+    warmup: float = Field(0.05, ge=0, lt=1, description="Share of the budget it rises in.")
+    schedule: Literal["cosine", "one_cycle", "constant"] = Field(
+        "cosine", description="What comes after."
+    )
+    clip_norm: float = Field(1.0, ge=0, description="Largest norm of a gradient; 0 is no limit.")
+    ema: float = Field(0.0, ge=0, lt=1, description="Decay of the weights' average; 0 is none.")
+    steps: int | None = Field(None, ge=1, description="Budget in steps.")
+    epochs: float | None = Field(None, gt=0, description="Budget in passes over all windows.")
+    minutes: float | None = Field(None, gt=0, description="Budget in minutes.")
+    cpu_seconds: float | None = Field(None, gt=0, description="Budget in CPU-seconds.")
+    evaluate_every: float = Field(0.1, gt=0, description="Share of the budget, or steps.")
+    patience: int = Field(0, ge=0, description="Evaluations without a better one; 0 is no end.")
+    seed: int = Field(0, ge=0, description="Of weights, order, augmentation and dropout.")
+    precision: Literal["32", "bf16"] = Field("32", description="Of convolutions.")
+    memory: Literal["plain", "frugal"] = Field("plain", description="Frugal keeps no activations.")
+    accelerator: str = Field("auto", description="cpu, cuda or auto.")
+    devices: int = Field(1, ge=1, description="Processes on each machine.")
+    nodes: int = Field(1, ge=1, description="Machines.")
+    threads: int = Field(0, ge=0, description="Of a process; 0 leaves it to torch.")
+    save_every_seconds: float = Field(300.0, ge=0, description="Between saved states.")
+    log_every: int = Field(10, ge=1, description="Steps between two rows of the curve.")
+
+
+class Model(Section):
+    """A network to train."""
+
+    network: str = Field("small_traffic_2d", description="A name that `t4c models` lists.")
+    change: dict[str, Any] = Field(
+        default_factory=dict, description="Values of the network's config to change."
+    )
+    base: Literal["none", "window_mean", "climatology", "mix"] = Field(
+        "mix", description="What its word is a correction to."
+    )
+    scale: float = Field(4.0, gt=0, description="What it sees and says is so many times as large.")
+    inputs: tuple[str, ...] = Field(("activity",), description="Extra input planes, by name.")
+    teacher: float = Field(0.0, ge=0, description="Weight of one-step predictions in the loss.")
+    channel_weights: tuple[float, ...] | None = Field(
+        None, description="Weight of each channel in the loss; all alike, if not given."
+    )
+    reading: Reading = Field(default_factory=lambda: Reading())
+    training: Training = Field(default_factory=lambda: Training(epochs=1))
+
+
+class Compare(Section):
+    """What `t4c compare` trains and scores."""
+
+    models: tuple[TrainedName, ...] = Field(min_length=1, description="Which, by name.")
+    cpu_seconds: float | None = Field(None, gt=0, description="Budget of each training.")
+    minutes: float | None = Field(None, gt=0, description="The same in minutes, for a GPU.")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="A training each.")
+
+
+class Forecasting(Section):
+    """How a trained network forecasts."""
+
+    device: str = Field("auto", description="cpu, cuda, cuda:1, or auto.")
+    batch: int = Field(4, ge=1, description="Windows at a time.")
+    bfloat16: bool = Field(False, description="Run convolutions in bfloat16.")
+    threads: int = Field(0, ge=0, description="Of the process; 0 leaves it to torch.")

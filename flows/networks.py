@@ -1,0 +1,191 @@
+"""Trained networks as forecasters: loaded from their files, and only for what they learned."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crevnet.checkpoint import CheckpointError, load_model
+from crevnet.correction import Correction
+from crevnet.loop import DivergedError
+from crevnet.task import Task
+from crevnet.zoo import ZooError
+from flows.config import RunConfig
+from flows.examples import CityInputs
+from pipeline.errors import ModelError
+from pipeline.store import Store
+from pipeline.usual import digest
+from pipeline.windows import Window
+
+
+@contextmanager
+def named_faults() -> Iterator[None]:
+    """Turn what `crevnet` refuses into an error that a person is told."""
+    try:
+        yield
+    except (CheckpointError, ZooError, DivergedError) as fault:
+        raise ModelError(str(fault)) from None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkForecaster:
+    """A network and what it is told of a city; a `pipeline.forecasters.Forecaster`.
+
+    Attributes:
+        correction: The network and its task, on its device.
+        inputs: What it is told besides the frames.
+        device: Where it runs.
+        batch: Windows at a time.
+        bfloat16: Whether convolutions run in bfloat16.
+    """
+
+    correction: Correction
+    inputs: CityInputs
+    device: torch.device
+    batch: int = 4
+    bfloat16: bool = False
+
+    def forecast(
+        self, history: NDArray[np.float32], windows: Sequence[Window]
+    ) -> NDArray[np.float32]:
+        """Return forecasts of the windows' leads, `(B, L, C, H, W)` in [0, 1].
+
+        Raises:
+            ModelError: It was trained for other leads, or another history.
+        """
+        task = self.correction.task
+        found, trained = (history.shape[1], windows[0].leads), (task.history, task.leads)
+        if found != trained:
+            raise ModelError(f"history and leads {found}, but the network learned {trained}")
+        parts = [
+            self._forecast(history[at : at + self.batch], windows[at : at + self.batch])
+            for at in range(0, len(windows), self.batch)
+        ]
+        return np.concatenate(parts)
+
+    @torch.inference_mode()
+    def _forecast(
+        self, history: NDArray[np.float32], windows: Sequence[Window]
+    ) -> NDArray[np.float32]:
+        usual, static = (
+            None if half is None else torch.from_numpy(half).to(self.device)
+            for half in self.inputs.side_by_side(windows)
+        )
+        frames = torch.from_numpy(np.ascontiguousarray(history)).to(self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            said = self.correction.ahead(frames, usual, static)
+        forecast: NDArray[np.float32] = said.float().cpu().numpy()
+        return forecast
+
+
+def model_path(config: RunConfig, name: str) -> Path:
+    """Return the file of a trained model: as named, or the one that `t4c train` makes."""
+    return (
+        Path(name)
+        if name.endswith(".safetensors")
+        else models_folder(config) / f"{name}.safetensors"
+    )
+
+
+def models_folder(config: RunConfig) -> Path:
+    """Return where trained models are kept."""
+    return config.out / "models"
+
+
+def load_network(config: RunConfig, store: Store, name: str) -> NetworkForecaster:
+    """Return a trained network as a forecaster of a city.
+
+    Raises:
+        ModelError: There is no such file, it is damaged, or it was trained for another edition,
+            city, grid, history or set of days.
+    """
+    path = model_path(config, name)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model; `t4c train` makes those of the configuration")
+    device = device_of(config)
+    if config.forecasting.threads:
+        torch.set_num_threads(config.forecasting.threads)
+    with named_faults():
+        network, task, extra = load_model(path, device)
+    _check(path, task, config, store)
+    city = store.city.name
+    days = extra.get("days", {}).get(city)
+    fitted = extra.get("fitted", {}).get(city)
+    if not isinstance(days, list) or not isinstance(fitted, str):
+        raise ModelError(f"{path}: does not say which days of {city} it was fitted on")
+    unknown = sorted({*days} - {*store.days("training")})
+    if unknown:
+        raise ModelError(f"{path}: fitted on days that {city}'s store does not have: {unknown}")
+    if digest(store, days) != fitted:
+        raise ModelError(f"{path}: days of {city} were other ones when it was trained")
+    inputs = CityInputs.fit(
+        store,
+        days,
+        task.base,
+        task.inputs,
+        config.out / "fitted",
+        workers=max(1, config.workers),
+    )
+    correction = Correction(network, task).eval()
+    how = config.forecasting
+    return NetworkForecaster(correction.to(device), inputs, device, how.batch, how.bfloat16)
+
+
+def checksum(config: RunConfig, name: str) -> str:
+    """Return the sha256 of a trained model's file.
+
+    Raises:
+        ModelError: There is none.
+    """
+    path = model_path(config, name)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as fault:
+        raise ModelError(f"{path}: {fault.strerror}; `t4c train` makes it") from None
+
+
+def device_of(config: RunConfig) -> torch.device:
+    """Return where networks forecast.
+
+    Raises:
+        ModelError: This machine has no such device.
+    """
+    name = config.forecasting.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as fault:
+        first = str(fault).splitlines()[0]
+        raise ModelError(f"forecasting.device: {name} is not here: {first}") from None
+    return device
+
+
+def _check(path: Path, task: Task, config: RunConfig, store: Store) -> None:
+    edition = store.edition
+    wanted = {
+        "edition": (task.edition, edition.name),
+        "channels": (task.channels, edition.channels),
+        "leads": (task.leads, edition.leads),
+        "history": (task.history, config.history),
+    }
+    if task.grid is not None:
+        wanted["grid"] = (task.grid, edition.frame_shape[:2])
+    faults = [
+        f"{what} {learned}, but this run has {here}"
+        for what, (learned, here) in wanted.items()
+        if learned != here
+    ]
+    if store.city.name not in task.cities:
+        faults.append(f"cities {list(task.cities)}, and not {store.city.name}")
+    if faults:
+        raise ModelError(f"{path}: learned {'; '.join(faults)}")

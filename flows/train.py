@@ -1,0 +1,231 @@
+"""Train the networks of a configuration, from where each was left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.config import RunConfig
+from flows.model_config import Model
+from flows.recipe import Outcome, publish_image, step
+from pipeline.errors import ConfigError, ModelError
+from pipeline.learning_curve import draw_curves, read_curve
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from crevnet.settings import TrainingSettings
+    from crevnet.training import TrainingReport
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model that is there.
+
+    Attributes:
+        path: Its file.
+        folder: Where its state and curve are.
+        report: What came of the training.
+        mine: Whether this process speaks for it: the first of those that trained it.
+    """
+
+    path: Path
+    folder: Path
+    report: TrainingReport
+    mine: bool
+
+
+def train(config: RunConfig, *, models: Sequence[str] = ()) -> Outcome:
+    """Train networks one after the other; a run that was stopped goes on where it was.
+
+    Args:
+        config: The run.
+        models: Which of its models; all, if none is named.
+
+    Raises:
+        ConfigError: The configuration has no models, or not those.
+        ModelError: One cannot be built or trained.
+    """
+    unknown = [name for name in models if name not in config.models]
+    if unknown or not config.models:
+        raise ConfigError(f"models: no {unknown or 'models'}; there are {[*config.models]}")
+    outcome = Outcome(facts={"models": {}})
+    for name in models or config.models:
+        trained = train_model(config, name)
+        if trained.mine:
+            _tell(outcome, name, trained)
+    return outcome
+
+
+@step
+def train_model(config: RunConfig, name: str) -> Trained:
+    """Train one model into `out/models`."""
+    from flows.networks import models_folder
+
+    folder = models_folder(config)
+    return train_into(config, config.models[name], folder / name, folder / f"{name}.safetensors")
+
+
+def train_into(config: RunConfig, model: Model, folder: Path, path: Path) -> Trained:
+    """Train a network, or go on with it; the best so far is always at `path`, whole.
+
+    Everything that can be refused is refused before the first step: settings, network, inputs,
+    days, and a state that belongs to another training.
+
+    Raises:
+        ConfigError: A setting is impossible, or the edition cannot give what is asked.
+        ModelError: There is no such network, or its loss is not a number.
+        StoreError: A store is missing, or has too few days.
+    """
+    from crevnet.allocator import return_large_blocks
+    from crevnet.devices import end_processes, start_fabric
+    from flows.networks import named_faults
+
+    return_large_blocks()
+    settings = _settings(model)
+    try:
+        fabric = start_fabric(settings)
+    except (RuntimeError, ValueError) as fault:
+        raise ConfigError(f"training: {str(fault).splitlines()[0]}") from None
+    try:
+        with named_faults():
+            return _train(config, model, settings, fabric, folder, path)
+    finally:
+        end_processes(fabric)
+
+
+def _settings(model: Model) -> TrainingSettings:
+    from crevnet.settings import TrainingSettings
+
+    try:
+        return TrainingSettings(**model.training.model_dump())
+    except ValueError as fault:
+        raise ConfigError(f"training: {fault}") from None
+
+
+def _train(
+    config: RunConfig,
+    model: Model,
+    settings: TrainingSettings,
+    fabric: Fabric,
+    folder: Path,
+    path: Path,
+) -> Trained:
+    import torch
+    from torch import Tensor
+
+    from crevnet.checkpoint import save_model
+    from crevnet.correction import Correction
+    from crevnet.objectives import RollOut, Trainee
+    from crevnet.task import Task
+    from crevnet.training import train as run_training
+    from crevnet.zoo import config_of, configure, from_description
+    from flows.training_data import training_data
+    from pipeline.context import planes
+    from pipeline.usual import digest
+
+    edition = config.chosen_edition()
+    description = configure(
+        model.network,
+        channels=edition.frame_shape[2],
+        history=config.history,
+        horizon=edition.leads[-1] + 1,
+        static_channels=planes(model.inputs, edition),
+        **model.change,
+    )
+    if model.channel_weights and len(model.channel_weights) != edition.frame_shape[2]:
+        raise ConfigError(
+            f"channel_weights: {len(model.channel_weights)}, but {edition.name} has channels "
+            f"{list(edition.channels)}"
+        )
+    reading: dict[str, Any] = {
+        "base": model.base,
+        "inputs": model.inputs,
+        "batch": settings.batch,
+        "seed": settings.seed,
+        "multiple": getattr(config_of(description), "factor", 1),
+        "world": fabric.world_size,
+        "rank": fabric.global_rank,
+        "pin": fabric.device.type == "cuda",
+    }
+    if fabric.global_rank:
+        fabric.barrier()  # the first process fits, the others find it fitted
+    data = training_data(config, model.reading, **reading)
+    if not fabric.global_rank:
+        fabric.barrier()
+    if not len(data.train):
+        raise ConfigError(f"batch: {settings.batch} windows, more than there are to train on")
+    task = Task(
+        leads=edition.leads,
+        history=config.history,
+        base=model.base,
+        scale=model.scale,
+        weights=data.weights,
+        inputs=model.inputs,
+        channels=edition.channels,
+        edition=edition.name,
+        cities=tuple(data.days),
+    )
+    torch.manual_seed(settings.seed)
+    network = from_description(description)
+    sources = {source.store.city.name: source.store for source in data.train.examples.sources}
+    extra = {
+        "days": {city: list(days) for city, days in data.days.items()},
+        "fitted": {city: digest(sources[city], days) for city, days in data.days.items()},
+        "model": model.model_dump(mode="json"),
+    }
+
+    def save_best(weights: dict[str, Tensor]) -> None:
+        best = from_description(description)
+        best.load_state_dict(weights)
+        save_model(path, best, task, extra)
+
+    report = run_training(
+        Trainee(
+            Correction(network, task),
+            RollOut(teacher=model.teacher, channel_weights=model.channel_weights),
+        ),
+        data.train,
+        data.held_out,
+        settings,
+        folder,
+        fabric=fabric,
+        save_best=save_best,
+        data=data.identity,
+    )
+    return Trained(path, folder, report, fabric.global_rank == 0)
+
+
+def _tell(outcome: Outcome, name: str, trained: Trained) -> None:
+    """Say what came of a training, and draw its curve."""
+    report, picture = trained.report, trained.folder / "curve.png"
+    if not trained.path.is_file():
+        raise ModelError(f"{trained.path}: the training ended without a model")
+    draw_curves(picture, {name: read_curve(trained.folder)}, _naive(report))
+    publish_image(f"learning-curve-{name}", picture, f"Learning curve: {name}")
+    now = report.progress
+    facts: dict[str, Any] = {
+        "file": str(trained.path),
+        "steps": now.step,
+        "examples": now.examples,
+        "seconds": round(now.seconds, 1),
+        "cpu_seconds": round(now.cpu_seconds, 1),
+        "ended_by": now.finished,
+        "held_out_mse": report.best and report.best.mse,
+        "held_out_base_mse": _naive(report),
+        "curve": str(picture),
+    }
+    outcome.facts["models"][name] = facts
+    outcome.lines.append(
+        f"{name}: {now.step} steps, {now.examples} windows, {now.cpu_seconds:.0f} CPU-seconds"
+    )
+    if report.best is not None:
+        base = "" if report.naive is None else f", its base alone {report.naive.mse * 1e3:.3f}"
+        outcome.lines.append(f"  held-out days: MSE {report.best.mse * 1e3:.3f} 10^-3{base}")
+    outcome.lines += [f"  model: {trained.path}", f"  curve: {picture}"]
+
+
+def _naive(report: TrainingReport) -> float | None:
+    return None if report.naive is None else report.naive.mse
