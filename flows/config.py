@@ -82,17 +82,23 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _enough_history(self) -> RunConfig:
-        named = (*self.ladder, self.submit.model, *self.maps.models)
-        for name in named:
+        named = [
+            *(("ladder", name) for name in self.ladder),
+            ("submit.model", self.submit.model),
+            *(("maps.models", name) for name in self.maps.models),
+            *(("compare.models", name) for name in (self.compare.models if self.compare else ())),
+        ]
+        if naive := [name for name in self.models if re.fullmatch(NAIVE, name)]:
+            raise ValueError(f"models: {naive} are names of naive forecasts")
+        for key, name in named:
             frames = name.removeprefix("moving_average_")
             if frames.isdecimal() and int(frames) > self.history:
                 raise ValueError(f"{name} takes {frames} frames, but history is {self.history}")
-        if naive := [name for name in self.models if re.fullmatch(NAIVE, name)]:
-            raise ValueError(f"models: {naive} are names of naive forecasts")
-        for name in (*named, *(self.compare.models if self.compare else ())):
             known = name in self.models or name.endswith(".safetensors")
             if not known and not re.fullmatch(NAIVE, name):
-                raise ValueError(f"{name} is no naive forecast, and models has {[*self.models]}")
+                raise ValueError(
+                    f"{key}: {name!r} is no naive forecast, and models has {[*self.models]}"
+                )
         return self
 
     def read_edition(self) -> Edition:
