@@ -55,12 +55,13 @@ class Correction(nn.Module):
         """
         self._check(history, usual, static)
         network = cast(Network, self.network)
-        seen = self.seen(history, usual)
+        sees = self.task.sees or self.task.history
+        seen = self.seen(history, usual)[:, -sees:]
         extra = None if static is None else static.to(seen.dtype)
         said = network.unroll(seen, self.task.horizon, extra, memory=memory).to(seen.dtype)
-        if not self.task.horizon <= said.shape[1] < self.task.horizon + self.task.history:
+        if not self.task.horizon <= said.shape[1] < self.task.horizon + sees:
             raise ValueError(
-                f"{said.shape[1]} frames of {self.task.history} seen, expected "
+                f"{said.shape[1]} frames of {sees} seen, expected "
                 f"{self.task.horizon} and what was said on the way"
             )
         return self.base(history, usual, said.shape[1]) + said / self.task.scale

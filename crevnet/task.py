@@ -14,7 +14,9 @@ class Task:
 
     Attributes:
         leads: Forecast frames, counted from 0 for the next one, in rising order.
-        history: Frames that it sees.
+        history: Frames that it is given.
+        sees: Last frames of them that the network itself sees, all if none is said; the base is
+            always made of all. Fewer make every step of a recurrent network cheaper.
         base: What it corrects: nothing, the history's mean, what is usual, or the naive mix.
         scale: What the network sees and says is this many times a frame's difference to the base.
         weights: Of the history's mean in the mix, one row a lead, one column a channel.
@@ -35,12 +37,15 @@ class Task:
     edition: str = ""
     cities: tuple[str, ...] = ()
     grid: tuple[int, int] | None = None
+    sees: int | None = None
 
     def __post_init__(self) -> None:
         if not self.leads or list(self.leads) != sorted({*self.leads}) or self.leads[0] < 0:
             raise ValueError(f"leads {self.leads}, expected rising from 0")
         if self.history < 1 or not self.scale > 0:
             raise ValueError(f"history {self.history}, scale {self.scale}: expected above 0")
+        if self.sees is not None and not 1 <= self.sees <= self.history:
+            raise ValueError(f"sees {self.sees} frames of a history of {self.history}")
         if self.base not in get_args(Base):
             raise ValueError(f"base {self.base!r}, expected one of {get_args(Base)}")
         if (self.weights is None) == (self.base == "mix"):

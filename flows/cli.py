@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -168,6 +169,7 @@ def inspect(
 
 def main() -> None:
     """Run the command line."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads rest where cores are few
     app()
 
 

@@ -79,6 +79,9 @@ class Model(Section):
         "mix", description="What its word is a correction to."
     )
     scale: float = Field(4.0, gt=0, description="What it sees and says is so many times as large.")
+    sees: int | None = Field(
+        None, ge=1, description="Last frames of the history that it sees; all, if not given."
+    )
     inputs: tuple[str, ...] = Field(("activity",), description="Extra input planes, by name.")
     teacher: float = Field(0.0, ge=0, description="Weight of one-step predictions in the loss.")
     channel_weights: tuple[float, ...] | None = Field(

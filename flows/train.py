@@ -130,7 +130,7 @@ def _train(
     description = configure(
         model.network,
         channels=edition.frame_shape[2],
-        history=config.history,
+        history=model.sees or config.history,
         horizon=edition.leads[-1] + 1,
         static_channels=planes(model.inputs, edition),
         **model.change,
@@ -157,6 +157,8 @@ def _train(
         fabric.barrier()
     if not len(data.train):
         raise ConfigError(f"batch: {settings.batch} windows, more than there are to train on")
+    if model.sees and model.sees > config.history:
+        raise ConfigError(f"sees: {model.sees} frames of a history of {config.history}")
     task = Task(
         leads=edition.leads,
         history=config.history,
@@ -167,6 +169,7 @@ def _train(
         channels=edition.channels,
         edition=edition.name,
         cities=tuple(data.days),
+        sees=model.sees,
     )
     torch.manual_seed(settings.seed)
     network = from_description(description)

@@ -207,3 +207,23 @@ def test_a_batch_names_what_does_not_belong_together():
     with pytest.raises(ValueError, match="no examples"):
         collate([])
     assert collate([Example(one.history, one.future)]).usual is None
+
+
+def test_a_network_that_sees_less_still_corrects_the_whole_mix():
+    weights = ((0.3, 0.6),)
+    task = Task((0,), 5, "mix", weights=weights, sees=2)
+    seen = []
+
+    class Zero(nn.Module):
+        def unroll(self, history, horizon, static=None, *, memory="plain"):
+            seen.append(history.shape[1])
+            return history.new_zeros(len(history), horizon, *history.shape[2:])
+
+    torch.manual_seed(0)
+    history, usual = torch.rand(2, 5, 2, 3, 4), torch.rand(2, 6, 2, 3, 4)
+    said = Correction(Zero(), task).ahead(history, usual, None)
+    w = torch.tensor(weights)[0][:, None, None]
+    torch.testing.assert_close(said[:, 0], w * history.mean(1) + (1 - w) * usual[:, 5])
+    assert seen == [2]
+    with pytest.raises(ValueError, match="sees 6 frames of a history of 5"):
+        Task((0,), 5, sees=6)
