@@ -97,6 +97,14 @@ def train(
 
 
 @app.command()
+def compare(config: Config, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Train models with equal budgets and score them on the same windows."""
+    from flows.compare import compare as recipe
+
+    _run(recipe, config, overrides, as_json)
+
+
+@app.command()
 def score(
     config: Config = DEMO,
     submission: SubmissionArgument = None,

@@ -12,6 +12,7 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
+from flows import compare as _compare
 from flows import demo as _demo
 from flows import ingest as _ingest
 from flows import maps as _maps
@@ -19,6 +20,7 @@ from flows import rasterise as _rasterise
 from flows import score as _score
 from flows import submit as _submit
 from flows import synth as _synth
+from flows import train as _train
 from flows.config import RunConfig
 from flows.recipe import Outcome
 
@@ -58,6 +60,18 @@ def rasterise(config: RunConfig) -> dict[str, Any]:
 def ingest(config: RunConfig, verify: bool = False) -> dict[str, Any]:
     """Bring the store up to date with the release."""
     return _run(partial(_ingest.ingest, verify=verify), config)
+
+
+@flow
+def train(config: RunConfig, models: list[str] | None = None) -> dict[str, Any]:
+    """Train the run's networks, from where each was left."""
+    return _run(partial(_train.train, models=models or ()), config)
+
+
+@flow
+def compare(config: RunConfig) -> dict[str, Any]:
+    """Train models with equal budgets and score them on the same windows."""
+    return _run(_compare.compare, config)
 
 
 @flow

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import yaml  # Prefect brings it
+
+from crevnet.checkpoint import load_model, save_model
+from flows.compare import compare
+from flows.config import read_config
+from flows.model_config import Model, Training
+from flows.networks import load_network, model_path
+from flows.train import train
+from pipeline.comparison import paired_difference
+from pipeline.errors import ConfigError, ModelError, StoreError
+from pipeline.forecasters import Persistence, Zeros
+from pipeline.layout import to_model
+from pipeline.scoring import join, score_windows
+from pipeline.sources import TrafficSource
+from pipeline.store import Store
+from pipeline.windows import Cut, WindowPlan
+from tests.test_cli import facts, t4c
+from tests.world import NORTH_UP, TINY, VALIDATION
+
+NETWORK = {"blocks": [1, 1], "modules": 2, "clip": 1, "cell": "conv_lstm", "anchored": False}
+TRAINING = {"steps": 4, "batch": 3, "ema": 0.5, "evaluate_every": 2, "threads": 1, "seed": 3}
+TINY_NET = {
+    "network": "small_traffic_2d",
+    "change": NETWORK,
+    "inputs": ["usual", "weekend"],
+    "teacher": 0.5,
+    "reading": {"held_out": 1},
+    "training": TRAINING,
+}
+U_NET = {
+    "network": "unet_small",
+    "change": {"width": 4, "depth": 2},
+    "base": "climatology",
+    "sees": 3,
+    "reading": {"held_out": 1, "crop": [8, 4]},
+    "training": TRAINING,
+}
+
+
+def add(world, **more):
+    """Put more into the world's configuration."""
+    value = yaml.safe_load(world.config.read_text()) | more
+    world.config.write_text(yaml.safe_dump(value))
+
+
+@pytest.fixture
+def trained(ingested):
+    add(ingested, models={"tiny": TINY_NET}, ladder=["mix", "tiny"], submit={"model": "tiny"})
+    result = t4c("train", ingested.config, "--json")
+    assert result.exit_code == 0, result.stderr
+    said = facts(result)["models"]["tiny"]
+    assert said["steps"] == 4
+    assert said["ended_by"] == "budget"
+    assert said["held_out_mse"] > 0
+    return ingested
+
+
+def test_from_training_to_submission(trained):
+    out = trained.out
+    assert (out / "models" / "tiny" / "curve.png").read_bytes()[:4] == b"\x89PNG"
+    result = t4c("score", trained.config, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert set(facts(result)["scores"]) == {"mix", "tiny"}
+    first = facts(t4c("submit", trained.config, "--json"))
+    assert first["ok"]
+    (out / "submission.zip").unlink()
+    assert facts(t4c("submit", trained.config, "--json"))["sha256"] == first["sha256"]
+    result = t4c("maps", trained.config, "--set", "maps.models=[tiny]", "--json")
+    assert result.exit_code == 0, result.stderr
+
+
+def test_a_model_trained_twice_is_the_same_file(trained, tmp_path):
+    path = trained.out / "models" / "tiny.safetensors"
+    before = path.read_bytes()
+    path.unlink()
+    assert t4c("train", trained.config).exit_code == 0  # goes on: nothing is left to do
+    assert path.read_bytes() == before
+    shutil.rmtree(trained.out / "models")
+    assert t4c("train", trained.config).exit_code == 0
+    assert path.read_bytes() == before
+    _, task, extra = load_model(path)
+    assert task.cities == ("Aal", "Bex")
+    assert extra["days"]["Aal"] == ["20180101", "20180102"]  # the third is held out
+
+
+def test_a_loaded_model_says_the_same_in_any_batch_and_clips(trained):
+    config = read_config(trained.config)
+    store = Store.open(config.store, config.read_edition(), NORTH_UP)
+    model = load_network(config, store, "tiny")
+    plan = WindowPlan("Aal", VALIDATION, Cut(48, 5, TINY.leads, 7))
+    source = TrafficSource(store, plan)
+    clips = [source[n] for n in range(6)]
+    history = np.concatenate([to_model(np.moveaxis(c.history, -3, -1))[None] for c in clips])
+    windows = [clip.where for clip in clips]
+    together = model.forecast(history, windows)
+    assert together.shape == (6, 4, 3, 11, 7)
+    assert together.min() >= 0
+    assert together.max() <= 1
+    alone = np.concatenate([model.forecast(history[n, None], [windows[n]]) for n in range(6)])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"history": 4}, "history 5, but this run has 4"),
+        ({"cities": ["Bex"]}, None),
+    ],
+)
+def test_a_model_is_used_only_for_what_it_learned(trained, change, said):
+    add(trained, **change)
+    result = t4c("score", trained.config, "--set", "ladder=[tiny]")
+    if said is None:
+        assert result.exit_code == 0, result.stderr
+    else:
+        assert result.exit_code == 1
+        assert said in result.stderr
+        assert "tiny.safetensors" in result.stderr
+
+
+def test_a_model_of_another_city_or_edition_or_days_is_refused(trained):
+    path = trained.out / "models" / "tiny.safetensors"
+    network, task, extra = load_model(path)
+    from dataclasses import replace
+
+    other = trained.out / "other.safetensors"
+    for changed, more, said in (
+        (replace(task, cities=("Bex",)), extra, "cities ['Bex'], and not Aal"),
+        (replace(task, edition="sf_taxi"), extra, "edition sf_taxi, but this run has tiny"),
+        (task, {}, "which days of Aal"),
+        (task, extra | {"fitted": {"Aal": "x", "Bex": "y"}}, "days of Aal were other ones"),
+        (task, extra | {"days": {"Aal": ["20180103"]}}, "does not have: ['20180103']"),
+    ):
+        save_model(other, network, changed, more)
+        result = t4c("score", trained.config, "--set", f"ladder=[{other}]")
+        assert result.exit_code == 1
+        assert said in result.stderr, result.stderr
+    path.write_bytes(path.read_bytes()[:-9])
+    result = t4c("score", trained.config)
+    assert result.exit_code == 1
+    assert "tiny.safetensors: not a whole safetensors file" in result.stderr
+
+
+def test_what_cannot_be_trained_is_refused_before_it_starts(ingested):
+    for change, said in (
+        ({"network": "small_traffic_9d"}, "no network 'small_traffic_9d'"),
+        ({"change": {"modules": 0}}, "every size is at least 1"),
+        ({"change": {"colour": 1}}, "colour"),
+        ({"inputs": ["rain"]}, "no 'rain'"),
+        ({"sees": 6}, "sees: 6 frames of a history of 5"),
+        ({"channel_weights": [1.0]}, "channel_weights: 1"),
+        ({"reading": {"held_out": 3}}, "3 training days"),
+        ({"reading": {"crop": [16, 8]}}, "crop: 16 rows of the 11"),
+        ({"training": {"steps": 2, "epochs": 1}}, "exactly one of"),
+        ({"training": {"steps": 2, "accelerator": "abacus"}}, "training: "),
+        ({"training": {"steps": 2, "batch": 5000}}, "5000"),
+    ):
+        add(ingested, models={"tiny": TINY_NET | change})
+        result = t4c("train", ingested.config)
+        assert result.exit_code == 1, (change, result.stdout)
+        assert said in result.stderr, result.stderr
+        assert not (ingested.out / "models" / "tiny.safetensors").exists()
+    add(ingested, models={"tiny": TINY_NET})
+    result = t4c("train", ingested.config, "--model", "huge")
+    assert result.exit_code == 1
+    assert "no ['huge']; there are ['tiny']" in result.stderr
+    result = t4c("score", ingested.config, "--set", "ladder=[tiny]")
+    assert result.exit_code == 1
+    assert "no such model; `t4c train` makes" in result.stderr
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_the_windows_named(ingested, monkeypatch):
+    add(ingested, models={"tiny": TINY_NET | {"training": TRAINING | {"learning_rate": 1e30}}})
+    with pytest.raises(ModelError, match=r"step \d: .*windows (Aal|Bex) 201801"):
+        train(read_config(ingested.config))
+
+
+def test_a_store_without_training_days_is_named(ingested):
+    add(ingested, models={"tiny": TINY_NET})
+    for city in ("Aal", "Bex"):
+        shutil.rmtree(ingested.release / city / f"{city}_training", ignore_errors=True)
+    config = read_config(ingested.config)
+    shutil.rmtree(config.store)
+    with pytest.raises(StoreError, match="t4c ingest"):
+        train(config)
+
+
+def test_a_naive_name_for_a_model_is_refused(ingested):
+    add(ingested, models={"mix": TINY_NET})
+    with pytest.raises(ConfigError, match="names of naive forecasts"):
+        read_config(ingested.config)
+
+
+def test_the_training_section_is_the_settings():
+    from dataclasses import fields
+
+    from crevnet.settings import TrainingSettings
+
+    wanted = {field.name: field.default for field in fields(TrainingSettings)}
+    assert {name: f.default for name, f in Training.model_fields.items()} == wanted
+    assert Model().training.epochs == 1
+
+
+def test_comparing_trains_every_model_with_every_seed_and_tells_them_apart(ingested):
+    add(
+        ingested,
+        models={"tiny": TINY_NET, "unet": U_NET},
+        ladder=["zeros", "mix"],
+        compare={"models": ["tiny", "unet"], "cpu_seconds": 1.0, "seeds": [1, 2]},
+    )
+    said = compare(read_config(ingested.config))
+    assert set(said.facts["scores"]) == {"zeros", "mix", "tiny", "unet"}
+    assert said.facts["scores"]["tiny"]["seeds"] == 2
+    assert said.facts["scores"]["tiny"]["spread"] > 0
+    pairs = [(row["model"], row["against"]) for row in said.facts["differences"]]
+    assert pairs == [("tiny", "mix"), ("tiny", "unet"), ("unet", "mix"), ("unet", "tiny")]
+    there, back = said.facts["differences"][1], said.facts["differences"][3]
+    assert (1 + there["percent"] / 100) * (1 + back["percent"] / 100) == pytest.approx(1)
+    assert (ingested.out / "compare" / "curves.png").is_file()
+    for spoiled, words in (
+        ({"compare": None}, "compare: not given"),
+        ({"compare": {"models": ["tiny"]}}, "cpu_seconds or minutes"),
+    ):
+        add(ingested, **spoiled)
+        with pytest.raises(ConfigError, match=words):
+            compare(read_config(ingested.config))
+
+
+def test_differences_are_paired_by_day(stores):
+    plan = WindowPlan("Aal", VALIDATION, Cut(48, 5, TINY.leads, 7))
+    source = TrafficSource(stores[0], plan)
+    errors = join([score_windows(source, {"a": Zeros(), "b": Persistence(), "c": Zeros()})])
+    same = paired_difference(errors, ["a"], ["c"])
+    assert (same.share, same.low, same.high, same.days) == (0, 0, 0, 2)
+    found = paired_difference(errors, ["a"], ["b"])
+    table = errors.table()["mse"]
+    assert found.share == pytest.approx(table["a"] / table["b"] - 1)
+    assert found.low <= found.share <= found.high
+    assert found.low < found.high
+
+
+def test_a_model_file_may_stand_anywhere(trained, tmp_path):
+    config = read_config(trained.config)
+    away = tmp_path / "best.safetensors"
+    away.write_bytes(model_path(config, "tiny").read_bytes())
+    result = t4c("score", trained.config, "--set", f"ladder=[tiny, {away}]", "--json")
+    assert result.exit_code == 0, result.stderr
+    scores = facts(result)["scores"]
+    assert scores["tiny"] == scores[str(away)]
+
+
+def test_threads_and_device_are_the_forecasts_own(trained):
+    add(trained, forecasting={"device": "cuda:7", "batch": 2})
+    if torch.cuda.device_count() > 7:
+        pytest.skip("there is such a device")
+    result = t4c("score", trained.config)
+    assert result.exit_code == 1
+    assert "forecasting.device: cuda:7 is not here" in result.stderr
