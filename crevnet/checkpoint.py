@@ -118,7 +118,8 @@ def _write(network: nn.Module, path: Path, header: dict[str, str]) -> Path:
         name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
     }
     try:
-        save_file(state, partial, metadata=header)  # of several keys any order would be written
+        save_file(state, partial, metadata=header)
+        partial.chmod(0o644)  # safetensors makes it for its owner alone
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         return partial.replace(path)

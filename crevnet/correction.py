@@ -56,8 +56,12 @@ class Correction(nn.Module):
         self._check(history, usual, static)
         network = cast(Network, self.network)
         sees = self.task.sees or self.task.history
-        seen = self.seen(history, usual)[:, -sees:]
-        extra = None if static is None else static.to(seen.dtype)
+        seen = self.seen(history, usual)
+        planes = [] if static is None else [static.to(seen.dtype)]
+        if self.task.recent:
+            planes.append(seen.mean(1))
+        extra = torch.cat(planes, 1) if planes else None
+        seen = seen[:, -sees:]
         said = network.unroll(seen, self.task.horizon, extra, memory=memory).to(seen.dtype)
         if not self.task.horizon <= said.shape[1] < self.task.horizon + sees:
             raise ValueError(

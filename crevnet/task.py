@@ -17,6 +17,8 @@ class Task:
         history: Frames that it is given.
         sees: Last frames of them that the network itself sees, all if none is said; the base is
             always made of all. Fewer make every step of a recurrent network cheaper.
+        recent: Whether the mean of what it would see of the whole history goes in as well, a plane
+            a channel after the other inputs: for a network that sees less.
         base: What it corrects: nothing, the history's mean, what is usual, or the naive mix.
         scale: What the network sees and says is this many times a frame's difference to the base.
         weights: Of the history's mean in the mix, one row a lead, one column a channel.
@@ -38,6 +40,7 @@ class Task:
     cities: tuple[str, ...] = ()
     grid: tuple[int, int] | None = None
     sees: int | None = None
+    recent: bool = False
 
     def __post_init__(self) -> None:
         if not self.leads or list(self.leads) != sorted({*self.leads}) or self.leads[0] < 0:

@@ -82,7 +82,13 @@ class Model(Section):
     sees: int | None = Field(
         None, ge=1, description="Last frames of the history that it sees; all, if not given."
     )
+    recent: bool = Field(
+        False, description="Put in the mean of the whole history too, for one that sees less."
+    )
     inputs: tuple[str, ...] = Field(("activity",), description="Extra input planes, by name.")
+    refit: bool = Field(
+        True, description="Forecast with what is usual on all training days, held-out ones too."
+    )
     teacher: float = Field(0.0, ge=0, description="Weight of one-step predictions in the loss.")
     channel_weights: tuple[float, ...] | None = Field(
         None, description="Weight of each channel in the loss; all alike, if not given."

@@ -132,7 +132,8 @@ def _train(
         channels=edition.frame_shape[2],
         history=model.sees or config.history,
         horizon=edition.leads[-1] + 1,
-        static_channels=planes(model.inputs, edition),
+        static_channels=planes(model.inputs, edition)
+        + (edition.frame_shape[2] if model.recent else 0),
         **model.change,
     )
     if model.channel_weights and len(model.channel_weights) != edition.frame_shape[2]:
@@ -170,13 +171,18 @@ def _train(
         edition=edition.name,
         cities=tuple(data.days),
         sees=model.sees,
+        recent=model.recent,
     )
     torch.manual_seed(settings.seed)
     network = from_description(description)
     sources = {source.store.city.name: source.store for source in data.train.examples.sources}
+    fitted = {  # what is usual when it forecasts
+        city: [*days, *(data.held_out_days[city] if model.refit else ())]
+        for city, days in data.days.items()
+    }
     extra = {
-        "days": {city: list(days) for city, days in data.days.items()},
-        "fitted": {city: digest(sources[city], days) for city, days in data.days.items()},
+        "days": fitted,
+        "fitted": {city: digest(sources[city], days) for city, days in fitted.items()},
         "model": model.model_dump(mode="json"),
     }
 

@@ -227,3 +227,21 @@ def test_a_network_that_sees_less_still_corrects_the_whole_mix():
     assert seen == [2]
     with pytest.raises(ValueError, match="sees 6 frames of a history of 5"):
         Task((0,), 5, sees=6)
+
+
+def test_what_was_recent_comes_in_as_planes_after_the_others():
+    task = Task((0,), 4, "climatology", scale=2.0, inputs=("a",), sees=1, recent=True)
+    given = []
+
+    class Zero(nn.Module):
+        def unroll(self, history, horizon, static=None, *, memory="plain"):
+            given.append(static)
+            return history.new_zeros(len(history), horizon, *history.shape[2:])
+
+    torch.manual_seed(0)
+    history, usual = torch.rand(2, 4, 2, 3, 5), torch.rand(2, 5, 2, 3, 5)
+    plane = torch.rand(2, 1, 3, 5)
+    Correction(Zero(), task).ahead(history, usual, plane)
+    (static,) = given
+    torch.testing.assert_close(static[:, :1], plane)
+    torch.testing.assert_close(static[:, 1:], 2 * (history - usual[:, :4]).mean(1))

@@ -22,17 +22,17 @@ from pipeline.sources import TrafficSource
 from pipeline.store import Store
 from pipeline.windows import Cut, WindowPlan
 from tests.test_cli import facts, t4c
-from tests.world import NORTH_UP, TINY, VALIDATION
+from tests.world import NORTH_UP, TINY, TRAINING, VALIDATION
 
 NETWORK = {"blocks": [1, 1], "modules": 2, "clip": 1, "cell": "conv_lstm", "anchored": False}
-TRAINING = {"steps": 4, "batch": 3, "ema": 0.5, "evaluate_every": 2, "threads": 1, "seed": 3}
+STEPS = {"steps": 4, "batch": 3, "ema": 0.5, "evaluate_every": 2, "threads": 1, "seed": 3}
 TINY_NET = {
     "network": "small_traffic_2d",
     "change": NETWORK,
     "inputs": ["usual", "weekend"],
     "teacher": 0.5,
     "reading": {"held_out": 1},
-    "training": TRAINING,
+    "training": STEPS,
 }
 U_NET = {
     "network": "unet_small",
@@ -40,7 +40,7 @@ U_NET = {
     "base": "climatology",
     "sees": 3,
     "reading": {"held_out": 1, "crop": [8, 4]},
-    "training": TRAINING,
+    "training": STEPS,
 }
 
 
@@ -87,7 +87,8 @@ def test_a_model_trained_twice_is_the_same_file(trained, tmp_path):
     assert path.read_bytes() == before
     _, task, extra = load_model(path)
     assert task.cities == ("Aal", "Bex")
-    assert extra["days"]["Aal"] == ["20180101", "20180102"]  # the third is held out
+    assert extra["days"]["Aal"] == [*TRAINING]
+    assert extra["model"]["reading"]["held_out"] == 1
 
 
 def test_a_loaded_model_says_the_same_in_any_batch_and_clips(trained):
@@ -177,7 +178,7 @@ def test_what_cannot_be_trained_is_refused_before_it_starts(ingested):
 
 
 def test_a_loss_that_is_no_number_ends_the_training_with_the_windows_named(ingested, monkeypatch):
-    add(ingested, models={"tiny": TINY_NET | {"training": TRAINING | {"learning_rate": 1e30}}})
+    add(ingested, models={"tiny": TINY_NET | {"training": STEPS | {"learning_rate": 1e30}}})
     with pytest.raises(ModelError, match=r"step \d: .*windows (Aal|Bex) 201801"):
         train(read_config(ingested.config))
 
