@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from crevnet.config import CrevNetConfig
 from crevnet.coupling import CouplingBlock, Halves, Residual
+from crevnet.layers import channels_last
 from crevnet.pixel_shuffle import shuffle, unshuffle
 from crevnet.reversible import run_forward, run_inverse
 
@@ -25,6 +26,7 @@ class TwoWayAutoencoder(nn.Module):
 
     def __init__(self, config: CrevNetConfig) -> None:
         super().__init__()
+        self.dims = config.dims
         width = 2 * config.input_channels
         blocks = []
         for stage, (count, stride) in enumerate(zip(config.blocks, config.strides, strict=True)):
@@ -45,14 +47,19 @@ class TwoWayAutoencoder(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def encode(self, volume: Tensor, memory: MemoryMode = "plain") -> Halves:
-        """Turn a volume into features; `memory="frugal"` keeps no activations for backward."""
+        """Turn a volume into features; `memory="frugal"` keeps no activations for backward.
+
+        They are laid out channels last, as a predictor's convolutions like best.
+        """
         even, odd = unshuffle(volume, 2).chunk(2, dim=1)
+        layout = channels_last(self.dims)
         if memory == "frugal" and torch.is_grad_enabled():
-            return run_forward(self._blocks(), (even.contiguous(), odd.contiguous()))
+            return run_forward(self._blocks(), (even.contiguous(), odd.contiguous()), layout)
         halves = even, odd
         for block in self._blocks():
             halves = block(halves)
-        return halves
+        a, b = halves
+        return a.contiguous(memory_format=layout), b.contiguous(memory_format=layout)
 
     def decode(self, halves: Halves, memory: MemoryMode = "plain") -> Tensor:
         """Turn features back into a volume; undoes `encode`."""

@@ -19,17 +19,26 @@ PIECE = 2**19
 """Values of a half that pass through all blocks at a time: their working set fits a cache."""
 
 
-def run_forward(blocks: Sequence[CouplingBlock], halves: Halves) -> Halves:
-    """Encode through all blocks, keeping the outputs of the last alone for backward."""
-    return _run(blocks, halves, encode=True)
+def run_forward(
+    blocks: Sequence[CouplingBlock],
+    halves: Halves,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Halves:
+    """Encode through all blocks, keeping the outputs of the last alone for backward.
+
+    These are laid out as asked before they are kept: whoever goes on with them needs no copy.
+    """
+    return _run(blocks, halves, layout, encode=True)
 
 
 def run_inverse(blocks: Sequence[CouplingBlock], halves: Halves) -> Halves:
     """Decode through all blocks, last to first, keeping the outputs alone for backward."""
-    return _run(blocks[::-1], halves, encode=False)
+    return _run(blocks[::-1], halves, torch.contiguous_format, encode=False)
 
 
-def _run(blocks: Sequence[CouplingBlock], halves: Halves, *, encode: bool) -> Halves:
+def _run(
+    blocks: Sequence[CouplingBlock], halves: Halves, layout: torch.memory_format, *, encode: bool
+) -> Halves:
     for block in blocks:
         for module in block.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
@@ -38,7 +47,7 @@ def _run(blocks: Sequence[CouplingBlock], halves: Halves, *, encode: bool) -> Ha
                     "twice; use norm='group' or memory='plain'"
                 )
     parameters = {id(p): p for block in blocks for p in block.parameters()}.values()
-    a, b = _Reversible.apply(tuple(blocks), encode, *halves, *parameters)
+    a, b = _Reversible.apply(tuple(blocks), encode, layout, *halves, *parameters)
     return a, b
 
 
@@ -84,6 +93,7 @@ class _Reversible(torch.autograd.Function):
         ctx: Any,
         blocks: tuple[CouplingBlock, ...],
         encode: bool,
+        layout: torch.memory_format,
         a: Tensor,
         b: Tensor,
         *parameters: Tensor,
@@ -99,7 +109,7 @@ class _Reversible(torch.autograd.Function):
                     part = block(part) if encode else block.inverse(part)
                 ctx.climates.append(climates)
                 said.append(part)
-        a, b = _joined(said)
+        a, b = (half.contiguous(memory_format=layout) for half in _joined(said))
         ctx.save_for_backward(a, b, *parameters)
         return a, b
 
@@ -112,13 +122,14 @@ class _Reversible(torch.autograd.Function):
         undo = _undo_forward if ctx.encode else _undo_inverse
         said = []
         for climates, *tensors in zip(ctx.climates, *split, strict=True):
-            part, grad = (tensors[0], tensors[1]), (tensors[2], tensors[3])
+            a, b, ga, gb = (tensor.contiguous() for tensor in tensors)
+            part, grad = (a, b), (ga, gb)
             for block, climate in zip(reversed(ctx.blocks), reversed(climates), strict=True):
                 part, grad, found = undo(block, climate, part, grad)
                 for parameter, more in zip(block.residual.parameters(), found, strict=True):
                     grads[id(parameter)] = _sum(grads.get(id(parameter)), more)
             said.append(grad)
-        return None, None, *_joined(said), *(grads[id(p)] for p in parameters)
+        return None, None, None, *_joined(said), *(grads[id(p)] for p in parameters)
 
 
 def _pieces(blocks: Sequence[CouplingBlock], half: Tensor) -> int:
