@@ -38,7 +38,7 @@ DEMO = Path("demo")
 
 @app.command()
 def demo(config: Config = DEMO, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Draw a synthetic city, then ingest, score, submit, check and map it."""
+    """Draw a synthetic city, then ingest, train, score, submit, check and map it."""
     from flows.demo import demo as recipe
 
     _run(recipe, config, overrides, as_json)
@@ -197,15 +197,16 @@ def _run(
 
 def _finish(work: Callable[[], Outcome], as_json: bool) -> None:
     """Print what was said; exit 0 if all is well, 1 if anything is faulty."""
-    from flows.recipe import Outcome
+    from flows.recipe import Outcome, StoppedError
     from pipeline.errors import PipelineError
 
     try:
         outcome = work()
     except (PipelineError, OSError) as fault:
         outcome = Outcome(faults=str(fault).splitlines() or [repr(fault)])
-    except KeyboardInterrupt:
-        _print("error: interrupted; the same command goes on from here", sys.stderr)
+    except (KeyboardInterrupt, StoppedError) as stop:
+        what = str(stop) or "interrupted; the same command goes on from here"
+        _print(f"error: {what}", sys.stderr)
         raise typer.Exit(130) from None
     for line in outcome.lines:
         _print(line)

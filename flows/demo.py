@@ -11,14 +11,16 @@ from flows.recipe import Outcome
 from flows.score import score
 from flows.submit import submit
 from flows.synth import synth
+from flows.train import train
 
 
 def demo(config: RunConfig) -> Outcome:
-    """Draw, ingest, score, submit, score the submission, and map."""
+    """Draw, ingest, train, score, submit, score the submission, and map."""
     outcome = Outcome()
     steps: dict[str, Callable[[RunConfig], Outcome]] = {
         "synth": synth,
         "ingest": ingest,
+        **({"train": train} if config.models else {}),
         "score": score,
         "submit": submit,
         "score_submission": _score_submission,

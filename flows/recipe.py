@@ -23,6 +23,10 @@ RETRIES = 2
 RETRY_SECONDS = 10
 
 
+class StoppedError(Exception):
+    """A signal ended a recipe in good order; the same recipe goes on from there."""
+
+
 @dataclass(slots=True)
 class Outcome:
     """What a recipe has to say.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.config import RunConfig
 from flows.model_config import Model
-from flows.recipe import Outcome, publish_image, step
+from flows.recipe import Outcome, StoppedError, publish_image, step
 from pipeline.errors import ConfigError, ModelError
 from pipeline.learning_curve import draw_curves, read_curve
 
@@ -78,9 +78,11 @@ def train_into(config: RunConfig, model: Model, folder: Path, path: Path) -> Tra
         ConfigError: A setting is impossible, or the edition cannot give what is asked.
         ModelError: There is no such network, or its loss is not a number.
         StoreError: A store is missing, or has too few days.
+        StoppedError: A signal asked to stop; the state is saved.
     """
     from crevnet.allocator import return_large_blocks
     from crevnet.devices import end_processes, start_fabric
+    from crevnet.interruption import Interrupted
     from flows.networks import named_faults
 
     return_large_blocks()
@@ -92,6 +94,8 @@ def train_into(config: RunConfig, model: Model, folder: Path, path: Path) -> Tra
     try:
         with named_faults():
             return _train(config, model, settings, fabric, folder, path)
+    except Interrupted as stop:
+        raise StoppedError(f"{folder}: {stop}") from None
     finally:
         end_processes(fabric)
 

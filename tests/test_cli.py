@@ -143,11 +143,12 @@ def test_a_folder_named_like_a_shipped_configuration_is_passed_over(tmp_path, mo
 def test_the_demo_tells_of_every_step(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     days = ("synth.training=3", "synth.validation=1", "synth.test=1")
-    small = (*days, "cities=[Arbon]", "workers=0")
+    small = (*days, "cities=[Arbon]", "workers=0", "models.crevnet.training.steps=2")
     result = t4c("demo", *(f for s in small for f in ("--set", s)), "--json")
     assert result.exit_code == 0, result.output
     told = facts(result)
-    assert list(told)[1:-1] == ["synth", "ingest", "score", "submit", "score_submission", "maps"]
+    verbs = ["synth", "ingest", "train", "score", "submit", "score_submission", "maps"]
+    assert list(told)[1:-1] == verbs
     assert told["score"]["scored_on"] == "validation windows"
     assert told["score_submission"]["scored_on"] == "test slots"
     assert Path(told["maps"]["maps"]["Arbon_mix"]["picture"]).exists()

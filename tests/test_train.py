@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -264,3 +268,22 @@ def test_threads_and_device_are_the_forecasts_own(trained):
     result = t4c("score", trained.config)
     assert result.exit_code == 1
     assert "forecasting.device: cuda:7 is not here" in result.stderr
+
+
+def test_a_training_that_is_asked_to_stop_says_so_and_goes_on(ingested):
+    steps = STEPS | {"steps": 400, "evaluate_every": 100}
+    add(ingested, models={"tiny": TINY_NET | {"training": steps}})
+    command = [Path(sys.executable).with_name("t4c"), "train", ingested.config]
+    curve = ingested.out / "models" / "tiny" / "curve.csv"
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and (not curve.exists() or curve.read_text().count("\n") < 2):
+        time.sleep(0.1)
+    process.terminate()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "SIGTERM after step" in said
+    add(ingested, models={"tiny": TINY_NET | {"training": steps | {"steps": 401}}})
+    result = t4c("train", ingested.config)
+    assert result.exit_code == 1
+    assert "state.pt" in result.stderr
+    assert "settings: steps" in result.stderr
