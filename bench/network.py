@@ -6,6 +6,7 @@ The reference is `tests/literal.py`: one clip at a time, one gate at a time, pla
 measured at the released 3D Moving MNIST size (64 x 64, 20 frames, norm per sample):
 
 * CPU-seconds of a training step (forward, backward, Adam), variants taking turns in one process;
+* CPU-seconds of the convolutions of a step's cells alone, a floor for the whole;
 * bytes kept for backward: by `saved_tensors_hooks` (which do not see what a checkpoint's closure or
   an autograd function's context holds) and by what the allocator has handed out and not got back
   after forward (which sees all);
@@ -80,6 +81,7 @@ def main() -> None:
         "batch": options.batch,
         "targets": TARGETS,
         **times(options.batch, options.rounds),
+        **convolution_floor(options.batch, options.rounds),
         **forecast_times(options.batch, options.rounds),
         **kept_bytes(min(options.batch, 2)),
         **peaks(options),
@@ -148,6 +150,29 @@ def times(batch: int, rounds: int) -> dict:
             for name in VARIANTS[1:]
         },
     }
+
+
+def convolution_floor(batch: int, rounds: int) -> dict:
+    """CPU-seconds of a step's convolutions in the cells alone, forward and backward, no more."""
+    cell = make("plain", MNIST).predictor.rpms[0].cell
+    layers = (cell.gates, cell.memory_gates, cell.output_gate)
+    inputs = [
+        torch.randn(batch, layer.in_channels, 3, 8, 8)
+        .contiguous(memory_format=torch.channels_last_3d)
+        .requires_grad_()
+        for layer in layers
+    ]
+    wanted = [*inputs, *(p for layer in layers for p in layer.parameters())]
+    steps = (20 - MNIST.clip) * MNIST.modules
+    seconds = []
+    for number in range(rounds + 1):
+        before = cpu()
+        for _ in range(steps):
+            said = sum(layer(x).sum() for layer, x in zip(layers, inputs, strict=True))
+            torch.autograd.grad(said, wanted)
+        if number:
+            seconds.append(cpu() - before)
+    return {"cpu_s_of_the_cells_convolutions": spread(seconds)}
 
 
 @torch.inference_mode()
