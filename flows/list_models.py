@@ -10,7 +10,9 @@ import pandas as pd
 from crevnet.cost import cost
 from crevnet.zoo import ZOO, ZooError, configure
 from flows.config import RunConfig
+from flows.model_config import Model
 from flows.recipe import Outcome, progress, publish_table
+from pipeline.context import planes
 
 NAIVE = ("zeros", "persistence", "moving_average_3", "window_mean", "climatology", "mix")
 TRAFFIC4CAST = {"height": 495, "width": 436, "channels": 3, "history": 9, "horizon": 3}
@@ -30,13 +32,16 @@ def list_models(config: RunConfig | None = None) -> Outcome:
         size = {"height": height, "width": width, "channels": channels}
         size |= {"history": config.history, "horizon": edition.leads[-1] + 1}
         title = edition.title
+    wanted: dict[str, dict[str, Any]] = {name: {"network": name} for name in ZOO}
+    if config is not None:
+        wanted |= {f"run: {name}": _of_run(config, m) for name, m in config.models.items()}
     none = {"parameters": 0, "multiply_accumulates": 0, "saved_plain": 0, "saved_frugal": 0}
     rows: dict[str, dict[str, Any]] = {name: {"kind": "naive", **none} for name in NAIVE}
     impossible = []
-    with progress("count", len(ZOO)) as tick:
-        for name in ZOO:
+    with progress("count", len(wanted)) as tick:
+        for name, how in wanted.items():
             try:
-                rows[name] = _row(name, **size)
+                rows[name] = _row(**(size | how))
             except ZooError as fault:
                 impossible.append(f"{name}: {fault}")
             tick(name)
@@ -53,10 +58,30 @@ def list_models(config: RunConfig | None = None) -> Outcome:
     return Outcome(lines, {**size, "models": rows, "impossible": impossible})
 
 
+def _of_run(config: RunConfig, model: Model) -> dict[str, Any]:
+    """Return what a run changes of a network, its extra planes included."""
+    edition = config.chosen_edition()
+    static = planes(model.inputs, edition) + (edition.frame_shape[2] if model.recent else 0)
+    changed: dict[str, Any] = {
+        "network": model.network,
+        "change": {"static_channels": static, **model.change},
+    }
+    return changed | ({"history": model.sees} if model.sees else {})
+
+
 def _row(
-    name: str, *, channels: int, history: int, horizon: int, height: int, width: int
+    network: str,
+    *,
+    channels: int,
+    history: int,
+    horizon: int,
+    height: int,
+    width: int,
+    change: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    description = configure(name, channels=channels, history=history, horizon=horizon)
+    description = configure(
+        network, channels=channels, history=history, horizon=horizon, **(change or {})
+    )
     counted = cost(description, history=history, horizon=horizon, height=height, width=width)
     return {"kind": description["kind"], **asdict(counted)}
 

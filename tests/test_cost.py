@@ -121,3 +121,13 @@ def test_without_a_configuration_the_grid_is_traffic4casts(few):
     said = CliRunner().invoke(app, ["models", "--json"])
     facts = json.loads(said.stdout.splitlines()[-1])
     assert (facts["height"], facts["width"], facts["history"]) == (495, 436, 9)
+
+
+def test_the_models_of_a_run_are_listed_as_it_changes_them(few, world):
+    text = world.config.read_text()
+    model = "{network: unet_small, change: {width: 4, depth: 2}, inputs: [usual], sees: 3}"
+    world.config.write_text(f"{text}models: {{unet: {model}}}\n")
+    said = CliRunner().invoke(app, ["models", str(world.config), "--json"])
+    assert said.exit_code == 0, said.output
+    rows = json.loads(said.stdout.splitlines()[-1])["models"]
+    assert 0 < rows["run: unet"]["parameters"] < rows["unet_small"]["parameters"] / 20
