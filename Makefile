@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed$(subst /,-,$(CURDIR))
 
-.PHONY: demo test bench kill clean
+.PHONY: demo test bench kill resume clean
 
 demo: $(STAMP)
 	$(BIN)/t4c demo
@@ -20,6 +20,9 @@ bench: $(STAMP)
 
 kill: $(STAMP)
 	$(BIN)/python bench/kill.py
+
+resume: $(STAMP)
+	$(BIN)/python bench/resume.py
 
 clean:
 	rm -rf data/synthetic out/synthetic

@@ -123,6 +123,7 @@ def _train(
     from crevnet.checkpoint import save_model
     from crevnet.correction import Correction
     from crevnet.objectives import RollOut, Trainee
+    from crevnet.settings import NO_MATTER
     from crevnet.task import Task
     from crevnet.training import train as run_training
     from crevnet.zoo import config_of, configure, from_description
@@ -184,10 +185,11 @@ def _train(
         city: [*days, *(data.held_out_days[city] if model.refit else ())]
         for city, days in data.days.items()
     }
+    no_matter: Any = {"reading": {"workers", "start"}, "training": {*NO_MATTER}}
     extra = {
         "days": fitted,
         "fitted": {city: digest(sources[city], days) for city, days in fitted.items()},
-        "model": model.model_dump(mode="json"),
+        "model": model.model_dump(mode="json", exclude=no_matter),
     }
 
     def save_best(weights: dict[str, Tensor]) -> None:
