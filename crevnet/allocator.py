@@ -1,4 +1,4 @@
-"""What a training process asks of the C library's allocator."""
+"""What a frugal training asks of the C library's allocator."""
 
 from __future__ import annotations
 

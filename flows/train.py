@@ -85,8 +85,9 @@ def train_into(config: RunConfig, model: Model, folder: Path, path: Path) -> Tra
     from crevnet.interruption import Interrupted
     from flows.networks import named_faults
 
-    return_large_blocks()
     settings = _settings(model)
+    if settings.memory == "frugal":
+        return_large_blocks()  # costs CPU time, saves memory: what frugal is for
     try:
         fabric = start_fabric(settings)
     except (RuntimeError, ValueError) as fault:
