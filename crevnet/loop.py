@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from crevnet.batch import Batch
 from crevnet.budget import Clock
-from crevnet.devices import total
+from crevnet.devices import refuse_batch_norm, total
 from crevnet.evaluation import Evaluation, evaluate
 from crevnet.interruption import Interrupted, Signals
 from crevnet.objectives import Trainee
@@ -57,6 +59,8 @@ class Loop:
     ) -> None:
         self.trainee, self.batches, self.held_out = trainee, batches, held_out
         self.settings, self.fabric, self.kept, self.signals = settings, fabric, kept, signals
+        if fabric.world_size > 1:
+            refuse_batch_norm(trainee)
         self.budget = settings.budget().in_steps(len(batches), settings.accumulate)
         self.module, self.stepper = fabric.setup(trainee, kept.optimiser)
         kept.open()
@@ -65,6 +69,7 @@ class Loop:
         self.clock = Clock(now.seconds, now.cpu_seconds) if mine else Clock()
         self.noted = (now.examples, now.seconds)  # at the curve's last row
         self.paused = 0.0  # for evaluations since then
+        self.torn = False  # apart from the other processes, which may be anywhere
 
     def run(self) -> None:
         """Do steps until the end.
@@ -78,12 +83,14 @@ class Loop:
         try:
             while not self.kept.now.finished:
                 if not self.kept.now.closed:
-                    self._close_step()
+                    with self._undone():
+                        self._close_step()
                 else:
                     self._step(stream)
         except Interrupted:
             self.kept.save()
-            self.fabric.barrier()  # who leaves first takes the others along
+            if not self.torn:
+                self.fabric.barrier()  # who leaves first takes the others along
             raise
 
     @property
@@ -93,12 +100,27 @@ class Loop:
         return self.budget.progress(now.step, now.seconds, now.cpu_seconds)
 
     def _step(self, stream: Iterator[Batch]) -> None:
+        with self._undone():
+            loss, asked = self._gradient(stream)
+        now = self.kept.now
+        for group in self.kept.optimiser.param_groups:
+            group["lr"] = now.learning_rate
+        self.stepper.step()
+        self.stepper.zero_grad()
+        if self.kept.average:
+            self.kept.average.update(self.kept.network)
+        now.step += 1
+        now.loss_sum, now.loss_steps = now.loss_sum + loss, now.loss_steps + 1
+        now.closed = False
+        if asked:
+            raise self._interrupted()
+
+    def _gradient(self, stream: Iterator[Batch]) -> tuple[float, bool]:
+        """Gather a step's gradient; return its loss, and whether to stop after the step."""
         now, settings = self.kept.now, self.settings
         now.learning_rate = settings.learning_rate * rate(
             settings.schedule, settings.warmup, self.progress
         )
-        for group in self.kept.optimiser.param_groups:
-            group["lr"] = now.learning_rate
         loss = 0.0
         windows: list[str] = []
         for part in range(settings.accumulate):
@@ -111,20 +133,12 @@ class Loop:
             said = ", ".join(windows) or "of another process"
             raise DivergedError(f"step {now.step + 1}: loss {loss}; windows {said}")
         limit = settings.clip_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.trainee.parameters(), limit)
+        norm = nn.utils.clip_grad_norm_(self.trainee.parameters(), limit)
         now.grad_norm = float(norm)
         if not math.isfinite(now.grad_norm):
             said = ", ".join(batch.where)
             raise DivergedError(f"step {now.step + 1}: gradient {now.grad_norm}; windows {said}")
-        self.stepper.step()
-        self.stepper.zero_grad()
-        if self.kept.average:
-            self.kept.average.update(self.kept.network)
-        now.step += 1
-        now.loss_sum, now.loss_steps = now.loss_sum + loss, now.loss_steps + 1
-        now.closed = False
-        if asked:
-            raise self._interrupted()
+        return loss, asked
 
     def _learn(self, batch: Batch, *, last: bool) -> float:
         """Add a batch's gradients to the step's; return its loss."""
@@ -199,6 +213,21 @@ class Loop:
         examples, seconds = self.noted
         spent = self.kept.now.seconds - seconds - self.paused
         return (self.kept.now.examples - examples) / spent if spent > 0 else 0.0
+
+    @contextmanager
+    def _undone(self) -> Iterator[None]:
+        """Stop as if nothing inside had begun, where a signal took a reader or a process along."""
+        before = replace(self.kept.now)
+        buffers = [(buffer, buffer.clone()) for buffer in self.trainee.buffers()]
+        try:
+            yield
+        except (OSError, RuntimeError) as fault:
+            if not self.signals.heard:
+                raise
+            self.kept.now, self.torn = before, True
+            for buffer, value in buffers:
+                buffer.copy_(value)
+            raise self._interrupted() from fault
 
     def _heed(self) -> None:
         """Leave an evaluation where one process alone decides: it is made again later."""

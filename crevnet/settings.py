@@ -9,6 +9,7 @@ from crevnet.autoencoder import MemoryMode
 from crevnet.budget import Budget, Kind
 from crevnet.optimisation import Schedule
 
+Accelerator = Literal["cpu", "cuda", "auto"]
 Precision = Literal["32", "bf16"]
 
 NO_MATTER = ("accelerator", "devices", "nodes", "threads", "save_every_seconds", "log_every")
@@ -67,7 +68,7 @@ class TrainingSettings:
     seed: int = 0
     precision: Precision = "32"
     memory: MemoryMode = "plain"
-    accelerator: str = "auto"
+    accelerator: Accelerator = "auto"
     devices: int = 1
     nodes: int = 1
     threads: int = 0
@@ -103,6 +104,7 @@ class TrainingSettings:
             ("schedule", get_args(Schedule)),
             ("precision", get_args(Precision)),
             ("memory", get_args(MemoryMode)),
+            ("accelerator", get_args(Accelerator)),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} {getattr(self, name)!r}, expected one of {known}")

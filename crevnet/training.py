@@ -67,8 +67,11 @@ def train(
     Raises:
         DivergedError: A loss or a gradient is not finite.
         Interrupted: A signal asked to stop; the state is saved.
-        TrainingStateError: The folder's state is damaged, or another training's.
-        ValueError: There are no batches.
+        OtherProcessError: Another process could not begin.
+        TrainingStateError: The folder's state is damaged, or another training's; the folder is in
+            use, or not one that all processes share.
+        ValueError: There are no batches, or the network has batch norm and there are several
+            processes.
     """
     if not len(batches):
         raise ValueError("no batches to train on")

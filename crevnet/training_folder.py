@@ -15,6 +15,8 @@ from torch import Tensor
 
 from crevnet.averaging import Average
 from crevnet.curves import Curves, Row
+from crevnet.devices import first_process_first, least_and_most
+from crevnet.folder_lock import FolderInUseError, FolderLock
 from crevnet.objectives import Trainee
 from crevnet.optimisation import adamw
 from crevnet.settings import TrainingSettings
@@ -24,6 +26,7 @@ from crevnet.training_state import (
     TrainingStateError,
     load_state,
     save_state,
+    sweep,
 )
 
 STATE = "state.pt"
@@ -54,6 +57,7 @@ class TrainingFolder:
         self.identity: dict[str, Any] = {}
         self._save_best = save_best if fabric.global_rank == 0 else None
         self._curves: Curves | None = None
+        self._lock: FolderLock | None = None
         self._saved_at = time.monotonic()
 
     def identify(self, **data: Any) -> None:
@@ -73,31 +77,58 @@ class TrainingFolder:
         """Go on from the folder's state, if it has one; the network is on its device already.
 
         Raises:
-            TrainingStateError: The state is damaged, or another training's.
+            OtherProcessError: Another process could not.
+            TrainingStateError: The state is damaged, or another training's; the folder is in use,
+                or not the same one for every process.
         """
         if self.settings.ema:
             self.average = Average(self.network, self.settings.ema)
-        path = self.folder / STATE
-        self.fabric.barrier()
-        if path.exists():
-            state = load_state(path, self.identity)
-            try:
-                self.network.load_state_dict(state.weights)
-                self.optimiser.load_state_dict(state.optimiser)
-                if self.average:
-                    self.average.restore(state.average, state.average_updates)
-            except (KeyError, RuntimeError, ValueError) as fault:
-                raise TrainingStateError(f"{path}: does not fit the network: {fault}") from None
-            self.now, self.best = state.progress, state.best
-            self.export()
-        if self.fabric.global_rank == 0 and not self.now.finished:
-            known = self.now.step if self.now.closed else self.now.step - 1
-            self._curves = Curves(self.folder, known)
+        with first_process_first(self.fabric):
+            if self.fabric.global_rank == 0:
+                self._take()
+            if (self.folder / STATE).exists():
+                self._restore(self.folder / STATE)
+            if self.fabric.global_rank == 0 and not self.now.finished:
+                known = self.now.step if self.now.closed else self.now.step - 1
+                self._curves = Curves(self.folder, known)
+        least, most = least_and_most(self.fabric, self.now.step)
+        if least != most:
+            raise TrainingStateError(
+                f"{self.folder}: holds step {least:.0f} for one process and step {most:.0f} for "
+                "another; it must be one folder that all machines share"
+            )
+
+    def _take(self) -> None:
+        try:
+            self._lock = FolderLock(self.folder)
+        except FolderInUseError as fault:
+            raise TrainingStateError(
+                f"{fault}, which trains into it; wait for that one or stop it, or train into "
+                "another folder"
+            ) from None
+        sweep(self.folder / STATE)
+
+    def _restore(self, path: Path) -> None:
+        state = load_state(path, self.identity)
+        try:
+            self.network.load_state_dict(state.weights)
+            self.optimiser.load_state_dict(state.optimiser)
+            if self.average:
+                self.average.restore(state.average, state.average_updates)
+        except Exception as fault:  # what is missing or misshaped makes torch raise many kinds
+            said = f"{type(fault).__name__}: {fault}"
+            raise TrainingStateError(f"{path}: does not fit the network: {said}") from None
+        self.now, self.best = state.progress, state.best
+        self.export()
 
     def close(self) -> None:
-        """Close the curves."""
-        if self._curves:
-            self._curves.close()
+        """Close the curves, and let others have the folder."""
+        try:
+            if self._curves:
+                self._curves.close()
+        finally:
+            if self._lock:
+                self._lock.let_go()
 
     def scored(self) -> AbstractContextManager[None]:
         """Give the network, for a while, the weights that are scored: averaged ones, if any."""

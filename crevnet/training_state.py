@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import torch
 from torch import Tensor
@@ -109,7 +109,7 @@ def save_state(path: Path, state: TrainingState) -> Path:
         "identity": dict(state.identity),
         "progress": asdict(state.progress),
     }
-    partial = path.with_name(f"{path.name}.partial")  # one writer, so a dead one's is written over
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with partial.open("wb") as file:
         torch.save(value, file)
         file.flush()
@@ -136,21 +136,54 @@ def load_state(path: Path, identity: Mapping[str, Any]) -> TrainingState:
         with ZipFile(path) as archive:
             spoiled = archive.testzip()  # torch checks no checksums
         if spoiled:
-            raise TrainingStateError(f"{path}: {spoiled} is damaged")
+            raise ValueError(f"{spoiled} is damaged")
         value = torch.load(path, map_location="cpu", weights_only=True)
-    except (BadZipFile, OSError, EOFError, RuntimeError, KeyError, pickle.UnpicklingError) as fault:
-        reason = str(fault).split("\n")[0]
+    except Exception as fault:  # damage makes them raise whatever they come across
+        reason = str(fault).split("\n")[0] or type(fault).__name__
         raise TrainingStateError(f"{path}: not a whole state of a training: {reason}") from None
     found = value.get("format") if isinstance(value, dict) else type(value).__name__
     if found != FORMAT:
         raise TrainingStateError(f"{path}: format {found!r}, expected {FORMAT!r}")
-    _same(path, value["identity"], identity)
     try:
-        value["progress"] = Progress(**value["progress"])
-        del value["format"]
-        return TrainingState(**value)
-    except TypeError as fault:
+        state = _read(value)
+        _same(path, state.identity, identity)
+    except (KeyError, TypeError) as fault:
         raise TrainingStateError(f"{path}: not a state of this version: {fault}") from None
+    return state
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed processes left of a state half-written; nobody else may be writing it."""
+    for partial in path.parent.glob(f"{glob.escape(path.name)}.*partial"):
+        partial.unlink(missing_ok=True)
+
+
+def _read(value: dict[str, Any]) -> TrainingState:
+    """Return a state from its plain values.
+
+    Raises:
+        KeyError: One is missing.
+        TypeError: One is too many, or of another type.
+    """
+    for name in ("identity", "progress", "optimiser"):
+        _must(name, value[name], isinstance(value[name], dict))
+    for name in ("weights", "average", "best"):
+        held = value[name].values() if isinstance(value[name], dict) else [None]
+        _must(name, value[name], all(isinstance(item, Tensor) for item in held))
+    _must("average_updates", value["average_updates"], type(value["average_updates"]) is int)
+    progress = Progress(**value["progress"])
+    for item in fields(Progress):
+        found = getattr(progress, item.name)
+        types = {type(None): (list, type(None)), float: (float, int)}
+        kind = type(item.default)
+        _must(item.name, found, isinstance(found, types.get(kind, kind)))
+    plain = {name: part for name, part in value.items() if name != "format"}
+    return TrainingState(**(plain | {"progress": progress}))
+
+
+def _must(name: str, value: object, holds: bool) -> None:
+    if not holds:
+        raise TypeError(f"{name} is a {type(value).__name__}")
 
 
 def _same(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

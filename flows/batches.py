@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -49,11 +51,12 @@ class Batches:
                 pin_memory=self.pin,
                 multiprocessing_context=self.start if self.workers else None,
                 persistent_workers=self.workers > 0,
+                worker_init_fn=go_on,
                 generator=torch.Generator(),  # else it would draw from the training's own
             )
         listed = self.order.batches(epoch)[first:]
         self._plan.picks = [[Pick(number, epoch) for number in batch] for batch in listed]
-        yield from self._loader
+        yield from _quietly(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
         return self.batches()
@@ -61,6 +64,24 @@ class Batches:
     def close(self) -> None:
         """Let the readers go."""
         self._loader = None
+
+
+def go_on(worker: int) -> None:
+    """Have a reader outlive signals to all: the training stops when it may, its readers after it.
+
+    A reader ends when the training lets it go or is gone.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _quietly(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    """Start a walk; a reader's death fails a read, not whatever runs when it is heard of."""
+    before = signal.getsignal(signal.SIGCHLD)
+    walk = iter(loader)  # the first one ever sets a handler that raises anywhere
+    if before is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, before)
+    return walk
 
 
 class _Plan(Sampler[list[Pick]]):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from flows.config import RunConfig
-from flows.model_config import Compare, Model
+from flows.model_config import NAIVE, Compare, Model
 from flows.models import build_models
 from flows.recipe import Outcome, progress, publish_image, publish_table, step
 from flows.score import validation_source
@@ -34,6 +35,8 @@ def compare(config: RunConfig) -> Outcome:
         raise ConfigError("compare: give cpu_seconds or minutes, one of them")
     if missing := [name for name in plan.models if name not in config.models]:
         raise ConfigError(f"compare.models: no {missing}; there are {[*config.models]}")
+    if not any(re.fullmatch(NAIVE, name) for name in config.ladder):
+        raise ConfigError(f"ladder: {list(config.ladder)}, expected a naive forecast to beat")
     files = {name: train_seeds(config, plan, name) for name in plan.models}
     runs: dict[str, list[str]] = {name: [name] for name in config.ladder if name not in files}
     runs |= {name: [str(path) for path in paths] for name, paths in files.items()}
@@ -78,7 +81,7 @@ def score_city(config: RunConfig, city: City, runs: dict[str, list[str]]) -> Err
 def report(config: RunConfig, plan: Compare, errors: Errors, runs: dict[str, list[str]]) -> Outcome:
     """Write table, differences and picture; say them."""
     table = seed_table(errors, runs)
-    best_naive = next(name for name in reversed(table.index) if name not in plan.models)
+    best_naive = next(name for name in reversed(table.index) if re.fullmatch(NAIVE, str(name)))
     pairs = [(name, other) for name in plan.models for other in (best_naive, *plan.models)]
     rows: list[dict[str, Any]] = []
     for one, other in pairs:
@@ -86,7 +89,7 @@ def report(config: RunConfig, plan: Compare, errors: Errors, runs: dict[str, lis
             found = paired_difference(errors, runs[one], runs[other])
             row = {"model": one, "against": other, "percent": found.share * 100}
             rows.append(
-                row | {"low": found.low * 100, "high": found.high * 100, "days": found.days}
+                row | {"low": found.low * 100, "high": found.high * 100, "dates": found.dates}
             )
     differences = pd.DataFrame(rows)
     folder = config.out / "compare"
@@ -109,7 +112,7 @@ def report(config: RunConfig, plan: Compare, errors: Errors, runs: dict[str, lis
     lines = [
         f"{errors.edition.title}: validation MSE in {unit}, {budget} each",
         *scaled.to_string(float_format=lambda value: f"{value:.3f}", na_rep="-").splitlines(),
-        "differences in %, with 95 % intervals of a bootstrap over days:",
+        "differences in %, with 95 % intervals over dates:",
         *differences.to_string(index=False, float_format=lambda v: f"{v:.2f}").splitlines(),
         f"table: {folder / 'table.csv'}",
         f"curves: {picture}",

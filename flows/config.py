@@ -10,7 +10,15 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from flows.model_config import NAIVE, Compare, Forecasting, Model, ModelName, TrainedName
+from flows.model_config import (
+    NAIVE,
+    Compare,
+    Ensemble,
+    Forecasting,
+    Model,
+    ModelName,
+    TrainedName,
+)
 from flows.section import Section
 from pipeline.catalog import DEFAULT_CATALOG, read_edition
 from pipeline.editions import City, Edition
@@ -70,6 +78,9 @@ class RunConfig(Section):
     models: dict[TrainedName, Model] = Field(
         default_factory=dict, description="Networks that `train` trains, by name."
     )
+    ensembles: dict[TrainedName, Ensemble] = Field(
+        default_factory=dict, description="Models that are sums of others, by name."
+    )
     compare: Compare | None = Field(None, description="What `compare` trains and scores.")
     forecasting: Forecasting = Field(default_factory=lambda: Forecasting())
 
@@ -81,24 +92,42 @@ class RunConfig(Section):
         return cities
 
     @model_validator(mode="after")
-    def _enough_history(self) -> RunConfig:
-        named = [
+    def _names_of_its_own(self) -> RunConfig:
+        for kind in ("models", "ensembles"):
+            if naive := [name for name in getattr(self, kind) if re.fullmatch(NAIVE, name)]:
+                raise ValueError(f"{kind}: {naive} are names of naive forecasts")
+        if twice := sorted({*self.models} & {*self.ensembles}):
+            raise ValueError(f"ensembles: {twice} are names of models")
+        return self
+
+    @model_validator(mode="after")
+    def _known_names(self) -> RunConfig:
+        several = [
             *(("ladder", name) for name in self.ladder),
             ("submit.model", self.submit.model),
             *(("maps.models", name) for name in self.maps.models),
-            *(("compare.models", name) for name in (self.compare.models if self.compare else ())),
         ]
-        if naive := [name for name in self.models if re.fullmatch(NAIVE, name)]:
-            raise ValueError(f"models: {naive} are names of naive forecasts")
-        for key, name in named:
+        alone = [
+            *(("compare.models", name) for name in (self.compare.models if self.compare else ())),
+            *(
+                (f"ensembles.{ensemble}.members", name)
+                for ensemble, section in self.ensembles.items()
+                for name in section.members
+            ),
+        ]
+        for key, name in several + alone:
             frames = name.removeprefix("moving_average_")
             if frames.isdecimal() and int(frames) > self.history:
                 raise ValueError(f"{name} takes {frames} frames, but history is {self.history}")
-            known = name in self.models or name.endswith(".safetensors")
-            if not known and not re.fullmatch(NAIVE, name):
+            if name in self.models or name.endswith(".safetensors") or re.fullmatch(NAIVE, name):
+                continue
+            if name not in self.ensembles:
                 raise ValueError(
-                    f"{key}: {name!r} is no naive forecast, and models has {[*self.models]}"
+                    f"{key}: {name!r} is no naive forecast, and models has {[*self.models]}, "
+                    f"ensembles {[*self.ensembles]}"
                 )
+            if (key, name) in alone:
+                raise ValueError(f"{key}: {name!r} is an ensemble itself")
         return self
 
     def read_edition(self) -> Edition:
@@ -108,6 +137,18 @@ class RunConfig(Section):
             CatalogError: The catalogue is faulty, or has no such edition.
         """
         return read_edition(self.edition, self.catalog or DEFAULT_CATALOG)
+
+    def check_flips(self) -> None:
+        """Refuse forecasts of mirrored cities where headings cannot be mirrored back.
+
+        Raises:
+            ConfigError: The edition keeps headings as codes.
+        """
+        if self.forecasting.flips:
+            from pipeline.flips import forecast_mirrors
+
+            for city in self.chosen_cities():
+                forecast_mirrors(self.read_edition(), city, self.forecasting.flips)
 
     def chosen_edition(self) -> Edition:
         """Return the edition with the run's cities alone."""
@@ -145,6 +186,7 @@ def read_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
         _apply(value, override)
     config = validate(RunConfig, value, str(path), ConfigError)
     config.chosen_cities()
+    config.check_flips()
     return config
 
 

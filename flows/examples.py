@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, combinations
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from crevnet.batch import Example
 from pipeline.context import Context
-from pipeline.flips import AXES, Axis, Mirror, mirror
+from pipeline.flips import AXES, Axis, Mirror, combined, mirror
 from pipeline.sources import TrafficSource
 from pipeline.store import Store
 from pipeline.usual import ALL, KEEP_DAYS, UsualFrames
@@ -87,6 +87,20 @@ class CityInputs:
             static = self.context.planes(window, rows, columns)
         return usual, static
 
+    def mirrored(
+        self, turn: Mirror, usual: Half | None, static: Half | None
+    ) -> tuple[Half | None, Half | None]:
+        """Return what is usual and the planes of one window, or of several, mirrored.
+
+        Raises:
+            ConfigError: What is usual is a mean of heading codes.
+        """
+        if usual is not None:
+            usual = turn.means(usual)
+        if static is not None and self.context is not None:
+            static = turn.planes(static, self.context.order(turn.order))
+        return usual, static
+
     def side_by_side(self, windows: Sequence[Window]) -> tuple[Half | None, Half | None]:
         """Return the same of several windows, `(B, T + horizon, C, H, W)` and `(B, S, H, W)`."""
         found = [self.of(window) for window in windows]
@@ -146,8 +160,7 @@ class Examples(Dataset[Example]):
 
     def __post_init__(self) -> None:
         self._ends = list(accumulate(len(source) for source in self.sources))
-        flips = [axis for axis in AXES if self.augment and axis in self.augment.flips]
-        every = [axes for count in (1, 2) for axes in combinations(flips, count)]
+        every = combined(self.augment.flips if self.augment else ())
         stores = [source.store for source in self.sources]
         self._mirrors = [
             {axes: mirror(store.edition, store.city, axes) for axes in every} for store in stores
@@ -175,9 +188,7 @@ class Examples(Dataset[Example]):
         if flips:
             turn = self._mirrors[at][flips]
             history, future = turn.frames(history), turn.frames(future)
-            usual = None if usual is None else turn.means(usual)
-            if static is not None and inputs.context is not None:
-                static = turn.planes(static, inputs.context.order(turn.order))
+            usual, static = inputs.mirrored(turn, usual, static)
         where = f"{clip.where.city} {clip.where.day} from frame {clip.where.start}"
         history, future = np.ascontiguousarray(history), np.ascontiguousarray(future)
         return Example(history, future, usual, static, where)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from flows.section import Section
 
@@ -97,6 +97,27 @@ class Model(Section):
     training: Training = Field(default_factory=lambda: Training(epochs=1))
 
 
+class Ensemble(Section):
+    """Several models as one: their weighted sum."""
+
+    members: tuple[ModelName, ...] = Field(
+        min_length=2, description="Models by name, of the configuration or not, or their files."
+    )
+    weights: Literal["equal", "fitted"] = Field(
+        "fitted", description="A plain mean, or weights of each lead and channel by least squares."
+    )
+    held_out: int = Field(
+        2, ge=1, description="Last training days, which weights are fitted on; no member's own."
+    )
+
+    @field_validator("members")
+    @classmethod
+    def _each_once(cls, members: tuple[str, ...]) -> tuple[str, ...]:
+        if len({*members}) < len(members):
+            raise ValueError(f"{list(members)} name one twice")
+        return members
+
+
 class Compare(Section):
     """What `t4c compare` trains and scores."""
 
@@ -112,4 +133,7 @@ class Forecasting(Section):
     device: str = Field("auto", description="cpu, cuda, cuda:1, or auto.")
     batch: int = Field(4, ge=1, description="Windows at a time.")
     bfloat16: bool = Field(False, description="Run convolutions in bfloat16.")
+    flips: tuple[Literal["rows", "columns"], ...] = Field(
+        (), description="Take the mean with forecasts of the mirrored city: rows, columns."
+    )
     threads: int = Field(0, ge=0, description="Of the process; 0 leaves it to torch.")

@@ -17,12 +17,19 @@ from pipeline.windows import Cut
 def build_models(config: RunConfig, store: Store, names: Iterable[str]) -> dict[str, Forecaster]:
     """Return forecasters of a city by name; what must be fitted is fitted, or found fitted."""
     names = list(names)
-    fitted = {"climatology", "mix"} & set(names)
-    mix = fit(config, store) if fitted else None
-    return {
+    ensembles = [name for name in names if name in config.ensembles]
+    members = [member for name in ensembles for member in config.ensembles[name].members]
+    single = [name for name in (*names, *members) if name not in config.ensembles]
+    mix = fit(config, store) if {"climatology", "mix"} & set(single) else None
+    built = {
         name: _build(name, mix) if re.fullmatch(NAIVE, name) else _load(config, store, name)
-        for name in names
+        for name in dict.fromkeys(single)
     }
+    if ensembles:
+        from flows.ensembles import build_ensemble
+
+        built |= {name: build_ensemble(config, store, name, built) for name in ensembles}
+    return {name: built[name] for name in names}
 
 
 def fit(config: RunConfig, store: Store) -> Mix:
@@ -43,9 +50,15 @@ def identity(config: RunConfig, store: Store, name: str) -> str:
         return f"{name} {fit(config, store).fingerprint}"
     if re.fullmatch(NAIVE, name):
         return name
+    if name in config.ensembles:
+        from flows.ensembles import ensemble_identity
+
+        return ensemble_identity(config, store, name)
     from flows.networks import checksum
 
-    return f"{checksum(config, name)} {config.forecasting.bfloat16}"
+    how = config.forecasting
+    flips = f" {sorted({*how.flips})}" if how.flips else ""
+    return f"{checksum(config, name)} {how.bfloat16}{flips}"
 
 
 def _load(config: RunConfig, store: Store, name: str) -> Forecaster:

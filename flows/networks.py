@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from crevnet.zoo import ZooError
 from flows.config import RunConfig
 from flows.examples import CityInputs
 from pipeline.errors import ModelError
+from pipeline.flips import Mirror, forecast_mirrors
 from pipeline.store import Store
 from pipeline.usual import digest
 from pipeline.windows import Window
@@ -44,6 +46,8 @@ class NetworkForecaster:
         device: Where it runs.
         batch: Windows at a time.
         bfloat16: Whether convolutions run in bfloat16.
+        mirrors: The forecast is the mean over the city as it is and mirrored by each of these.
+        learned: Days whose windows its weights were trained on.
     """
 
     correction: Correction
@@ -51,6 +55,8 @@ class NetworkForecaster:
     device: torch.device
     batch: int = 4
     bfloat16: bool = False
+    mirrors: tuple[Mirror, ...] = ()
+    learned: tuple[str, ...] = ()
 
     def forecast(
         self, history: NDArray[np.float32], windows: Sequence[Window]
@@ -70,13 +76,22 @@ class NetworkForecaster:
         ]
         return np.concatenate(parts)
 
-    @torch.inference_mode()
     def _forecast(
         self, history: NDArray[np.float32], windows: Sequence[Window]
     ) -> NDArray[np.float32]:
+        usual, static = self.inputs.side_by_side(windows)
+        total = self._say(history, usual, static)
+        for turn in self.mirrors:
+            said = self._say(turn.means(history), *self.inputs.mirrored(turn, usual, static))
+            total += turn.means(said)
+        return total / np.float32(1 + len(self.mirrors))
+
+    @torch.inference_mode()
+    def _say(
+        self, history: NDArray[np.float32], *inputs: NDArray[np.float16] | None
+    ) -> NDArray[np.float32]:
         usual, static = (
-            None if half is None else torch.from_numpy(half).to(self.device)
-            for half in self.inputs.side_by_side(windows)
+            None if half is None else torch.from_numpy(half).to(self.device) for half in inputs
         )
         frames = torch.from_numpy(np.ascontiguousarray(history)).to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
@@ -105,10 +120,12 @@ def load_network(config: RunConfig, store: Store, name: str) -> NetworkForecaste
     Raises:
         ModelError: There is no such file, it is damaged, or it was trained for another edition,
             city, grid, history or set of days.
+        ConfigError: Its forecasts cannot be mirrored, and should be.
     """
     path = model_path(config, name)
     if not path.is_file():
         raise ModelError(f"{path}: no such model; `t4c train` makes those of the configuration")
+    mirrors = forecast_mirrors(store.edition, store.city, config.forecasting.flips)
     device = device_of(config)
     if config.forecasting.threads:
         torch.set_num_threads(config.forecasting.threads)
@@ -135,7 +152,27 @@ def load_network(config: RunConfig, store: Store, name: str) -> NetworkForecaste
     )
     correction = Correction(network, task).eval()
     how = config.forecasting
-    return NetworkForecaster(correction.to(device), inputs, device, how.batch, how.bfloat16)
+    return NetworkForecaster(
+        correction.to(device),
+        inputs,
+        device,
+        how.batch,
+        how.bfloat16,
+        mirrors,
+        _learned(days, extra),
+    )
+
+
+def _learned(days: list[str], extra: dict[str, Any]) -> tuple[str, ...]:
+    """Return the days that weights were trained on: not those held out and then refitted on.
+
+    A file that does not say how it was trained may have been trained on all of them.
+    """
+    try:
+        kept = int(extra["model"]["reading"]["held_out"]) if extra["model"]["refit"] else 0
+    except (KeyError, TypeError, ValueError):
+        kept = 0
+    return tuple(days[: len(days) - kept])
 
 
 def checksum(config: RunConfig, name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -90,6 +91,26 @@ def mirror(edition: Edition, city: City, axes: Sequence[Axis]) -> Mirror:
         coded,
         _codes(edition, tables) if coded is not None else np.arange(256, dtype=np.uint8),
     )
+
+
+def combined(axes: Sequence[Axis]) -> list[tuple[Axis, ...]]:
+    """Return every way to reverse some of the axes, reversing none left out."""
+    chosen = [axis for axis in AXES if axis in axes]
+    return [some for count in (1, 2) for some in combinations(chosen, count)]
+
+
+def forecast_mirrors(edition: Edition, city: City, axes: Sequence[Axis]) -> tuple[Mirror, ...]:
+    """Return all mirrors of some axes that a forecast can be mirrored back by.
+
+    Raises:
+        ConfigError: The edition keeps headings as codes, or one has no counterpart.
+    """
+    if axes and CODED in edition.channels:
+        raise ConfigError(
+            f"forecasting.flips: {edition.name} keeps headings as codes, and a forecast is a mean "
+            "of codes, which has no mirror image"
+        )
+    return tuple(mirror(edition, city, some) for some in combined(axes))
 
 
 def check_flips(edition: Edition, base: str, inputs: Sequence[str]) -> None:

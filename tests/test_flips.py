@@ -4,11 +4,26 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+import yaml  # Prefect brings it
+from torch import nn
 
+from crevnet.correction import Correction
+from crevnet.task import Task
+from flows.config import read_config
+from flows.examples import CityInputs
+from flows.models import identity
+from flows.networks import NetworkForecaster
+from pipeline.catalog import day_path
 from pipeline.errors import ConfigError
-from pipeline.flips import check_flips, mirror
+from pipeline.flips import check_flips, forecast_mirrors, mirror
+from pipeline.heatmaps import write_frames
+from pipeline.ingest import ingest_city
+from pipeline.store import Store
 from pipeline.synthetic.headings import bearing
-from tests.world import NORTH_UP, ROTATED, TINY
+from pipeline.windows import Window
+from tests.test_cli import facts, t4c
+from tests.world import CATALOG, NORTH_UP, ROTATED, TINY, TRAINING
 
 PAIRS = [f"{what}_{way}" for way in ("NE", "NW", "SE", "SW") for what in ("volume", "speed")]
 FOUR = replace(TINY, channels=(*PAIRS, "incidents"), headings={})
@@ -102,3 +117,122 @@ def test_flips_that_cannot_be_are_refused_with_the_reason():
         check_flips(replace(TINY, headings={0: "none", 1: "NW", 85: "NE"}), "none", ())
     with pytest.raises(ConfigError, match="volume_NE, but no volume_SE"):
         check_flips(replace(FOUR, channels=FOUR.channels[:4]), "none", ())
+
+
+class Crooked(nn.Module):
+    """A network that minds where it is: no mirror image of itself."""
+
+    def unroll(self, history, horizon, static=None, *, memory="plain"):
+        height, width = history.shape[-2:]
+        slope = torch.arange(height)[:, None] / height + torch.arange(width) ** 2 / width**2
+        slope = slope * torch.arange(1, history.shape[2] + 1)[:, None, None]
+        planes = (static * torch.arange(1, static.shape[1] + 1)[:, None, None]).mean(1)
+        said = history.mean(1) * slope + 0.3 * planes[:, None]
+        return said[:, None].repeat(1, horizon, 1, 1, 1)
+
+
+def city_of_days(root, city, turn=None):
+    """A store of a four-heading city, or of its mirror image."""
+    rng = np.random.default_rng(1)
+    for day in TRAINING:
+        frames = rng.integers(0, 256, (48, 9, 11, 7), dtype=np.uint8)
+        frames = frames if turn is None else turn.frames(frames)
+        write_frames(
+            day_path(root / "release", FOUR, city, "training", day), np.moveaxis(frames, 1, -1)
+        )
+    ingest_city(root / "release", FOUR, city, root / "store", workers=0)
+    return Store.open(root / "store", FOUR, city)
+
+
+def crooked(store, axes, folder):
+    names = ("usual", "activity_channels", "hour")
+    inputs = CityInputs.fit(store, TRAINING, "climatology", names, folder)
+    task = Task(
+        leads=FOUR.leads, history=5, base="climatology", inputs=names, channels=FOUR.channels
+    )
+    mirrors = forecast_mirrors(FOUR, store.city, axes)
+    device = torch.device("cpu")
+    return NetworkForecaster(Correction(Crooked(), task), inputs, device, 2, mirrors=mirrors)
+
+
+@pytest.mark.parametrize("city", [NORTH_UP, ROTATED])
+@pytest.mark.parametrize("axes", ALL_AXES)
+def test_the_mean_over_mirrors_says_the_mirror_image_of_a_mirrored_city(tmp_path, city, axes):
+    """The oracle is another city: everything it is told was measured on mirrored days."""
+    turn = mirror(FOUR, city, axes)
+    here, there = city_of_days(tmp_path / "a", city), city_of_days(tmp_path / "b", city, turn)
+    windows = [Window(city.name, day, 9, 5, FOUR.leads) for day in (*TRAINING, "20180103")]
+    rng = np.random.default_rng(2)
+    history = rng.random((4, 5, 9, 11, 7), dtype=np.float32)
+
+    def both(flips):
+        plain = crooked(here, flips, tmp_path / "a").forecast(history, windows)
+        mirrored = crooked(there, flips, tmp_path / "b").forecast(turn.means(history), windows)
+        return plain, turn.means(mirrored)
+
+    alone, image = both(())
+    assert alone.shape == (4, 4, 9, 11, 7)
+    assert np.abs(alone - image).max() > 0.1
+    plain, mirrored = both(axes)
+    np.testing.assert_allclose(plain, mirrored, atol=1e-6)
+    if len(axes) == 1:
+        np.testing.assert_allclose(plain, (alone + image) / 2, atol=1e-6)
+    else:
+        once = [both((axis,))[0] for axis in axes]
+        np.testing.assert_allclose(4 * plain - alone - image, 2 * sum(once) - 2 * alone, atol=1e-5)
+
+
+def test_forecasts_over_mirrors_are_refused_where_headings_are_codes(ingested):
+    assert forecast_mirrors(TINY, NORTH_UP, ()) == ()
+    three = [turn.axes for turn in forecast_mirrors(FOUR, NORTH_UP, ("columns", "rows"))]
+    assert three == [("rows",), ("columns",), ("rows", "columns")]
+    result = t4c("score", ingested.config, "--set", "forecasting.flips=[rows]")
+    assert result.exit_code == 1
+    assert "forecasting.flips: tiny keeps headings as codes" in result.stderr
+    assert not ingested.out.exists()
+    with pytest.raises(ConfigError, match="forecasting.flips.0"):
+        read_config(ingested.config, ["forecasting.flips=[diagonal]"])
+
+
+def test_a_trained_network_forecasts_over_mirrors(tmp_path):
+    city = FOUR.cities[0]
+    store = city_of_days(tmp_path, city)
+    write_frames(
+        day_path(tmp_path / "release", FOUR, city, "validation", "20180103"),
+        store.read_day(TRAINING[0]),
+    )
+    ingest_city(tmp_path / "release", FOUR, city, tmp_path / "store", workers=0)
+    entry = CATALOG.replace("[volume, speed, heading]", str([*FOUR.channels]))
+    catalog = yaml.safe_load(entry)
+    del catalog["tiny"]["headings"]
+    (tmp_path / "catalog.yaml").write_text(yaml.safe_dump(catalog))
+    value = {
+        "edition": "tiny",
+        "catalog": f"{tmp_path}/catalog.yaml",
+        "cities": [city.name],
+        **{name: f"{tmp_path}/{name}" for name in ("release", "store", "out")},
+        "history": 5,
+        "workers": 0,
+        "models": {
+            "unet": {
+                "network": "unet_small",
+                "change": {"width": 4, "depth": 2},
+                "reading": {"held_out": 1},
+                "training": {"steps": 2, "batch": 3, "threads": 1, "learning_rate": 0.01},
+            }
+        },
+        "ladder": ["mix", "unet"],
+    }
+    config = tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump(value))
+    assert t4c("train", config).exit_code == 0
+    scores, known = [], set()
+    for flips in ("[]", "[rows]", "[rows, columns]", "[columns, rows]"):
+        result = t4c("score", config, "--set", f"forecasting.flips={flips}", "--json")
+        assert result.exit_code == 0, result.stderr
+        scores.append(facts(result)["scores"])
+        known.add(identity(read_config(config, [f"forecasting.flips={flips}"]), store, "unet"))
+    assert len({score["unet"]["mse"] for score in scores}) == 3
+    assert len({score["mix"]["mse"] for score in scores}) == 1
+    assert scores[2] == scores[3]
+    assert len(known) == 3

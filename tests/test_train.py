@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml  # Prefect brings it
@@ -19,9 +20,8 @@ from flows.networks import load_network, model_path
 from flows.train import train
 from pipeline.comparison import paired_difference
 from pipeline.errors import ConfigError, ModelError, StoreError
-from pipeline.forecasters import Persistence, Zeros
 from pipeline.layout import to_model
-from pipeline.scoring import join, score_windows
+from pipeline.scoring import Errors
 from pipeline.sources import TrafficSource
 from pipeline.store import Store
 from pipeline.windows import Cut, WindowPlan
@@ -238,17 +238,49 @@ def test_comparing_trains_every_model_with_every_seed_and_tells_them_apart(inges
             compare(read_config(ingested.config))
 
 
-def test_differences_are_paired_by_day(stores):
-    plan = WindowPlan("Aal", VALIDATION, Cut(48, 5, TINY.leads, 7))
-    source = TrafficSource(stores[0], plan)
-    errors = join([score_windows(source, {"a": Zeros(), "b": Persistence(), "c": Zeros()})])
-    same = paired_difference(errors, ["a"], ["c"])
-    assert (same.share, same.low, same.high, same.days) == (0, 0, 0, 2)
+def rows_of(errors_of):
+    """Errors of models by city and day, `{model: {city: [mse of each day]}}`, as a table."""
+    rows = [
+        (model, city, f"2018010{day}", 0, 0, "volume", mse * 10, 10)
+        for model, cities in errors_of.items()
+        for city, days in cities.items()
+        for day, mse in enumerate(days)
+        if mse is not None
+    ]
+    columns = ["model", "city", "day", "slot", "lead", "channel", "sse", "cells"]
+    return Errors(TINY, pd.DataFrame(rows, columns=columns))
+
+
+def test_a_difference_is_that_of_the_leaderboard():
+    many, few = [100.0] * 9, [100.0, *[None] * 8]
+    errors = rows_of(
+        {
+            "a": {"Aal": [90.0] * 9, "Bex": [150.0, *[None] * 8]},
+            "b": {"Aal": many, "Bex": few},
+        }
+    )
     found = paired_difference(errors, ["a"], ["b"])
-    table = errors.table()["mse"]
-    assert found.share == pytest.approx(table["a"] / table["b"] - 1)
-    assert found.low <= found.share <= found.high
-    assert found.low < found.high
+    assert found.share == pytest.approx((90 + 150) / 200 - 1)  # though most windows are better
+    assert found.dates == 9
+
+
+def test_intervals_over_few_dates_cover_what_they_say():
+    rng = np.random.default_rng(0)
+    for dates, trials in ((3, 400), (12, 150)):
+        inside = 0
+        for _ in range(trials):
+            day = rng.normal(0, 0.03, dates)
+            errors = rows_of(
+                {"a": {"Aal": 100 * np.exp(day - 0.05)}, "b": {"Aal": np.full(dates, 100.0)}}
+            )
+            found = paired_difference(errors, ["a"], ["b"])
+            inside += found.low <= np.exp(-0.05) - 1 <= found.high
+        assert 0.87 < inside / trials < 0.99, dates
+    same = rows_of({"a": {"Aal": [1.0, 2.0]}, "b": {"Aal": [1.0, 2.0]}})
+    found = paired_difference(same, ["a"], ["b"])
+    assert (found.share, found.low, found.high) == (0, 0, 0)
+    alone = rows_of({"a": {"Aal": [1.0]}, "b": {"Aal": [2.0]}})
+    assert np.isnan(paired_difference(alone, ["a"], ["b"]).low)
 
 
 def test_a_model_file_may_stand_anywhere(trained, tmp_path):

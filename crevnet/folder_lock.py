@@ -1,0 +1,57 @@
+"""One training a folder: who has it open, keeps everybody else out."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+LOCK = ".lock"
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+"""What a file system says that has no locks; there nobody is kept out."""
+_held: set[FolderLock] = set()
+
+
+class FolderInUseError(Exception):
+    """Another training has the folder."""
+
+
+class FolderLock:
+    """A lock on a folder, until it is let go or the process is gone, however it goes."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take it.
+
+        Raises:
+            FolderInUseError: It is taken.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as fault:
+            if fault.errno not in NO_LOCKS:
+                os.close(self._file)
+                if isinstance(fault, BlockingIOError):
+                    raise FolderInUseError(f"{folder}: in use by another process") from None
+                raise
+        _held.add(self)
+
+    def let_go(self) -> None:
+        """Let others have it."""
+        if self in _held:
+            _held.discard(self)
+            with suppress(OSError):  # where there are no locks
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+            os.close(self._file)
+
+    @staticmethod
+    def leave_to_parent() -> None:
+        """Close what a fork copied: the child may outlive its parent, the lock shall not."""
+        while _held:
+            os.close(_held.pop()._file)
+
+
+os.register_at_fork(after_in_child=FolderLock.leave_to_parent)
