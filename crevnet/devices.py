@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -101,7 +102,7 @@ def total(fabric: Fabric, values: Sequence[float]) -> list[float]:
 def least_and_most(fabric: Fabric, value: float) -> tuple[float, float]:
     """Return the smallest and the largest of all processes' values."""
     negative, most = _reduced(fabric, (-value, value), "max")
-    return -negative, most
+    return 0 - negative, most  # 0 is no -0
 
 
 def _reduced(fabric: Fabric, values: Sequence[float], how: str) -> list[float]:
@@ -140,7 +141,7 @@ def first_process_first(fabric: Fabric) -> Iterator[None]:
             raise OtherProcessError("another process of this training failed and says why")
 
 
-def _any(failed: bool, group: distributed.ProcessGroup | None) -> bool:
+def _any(failed: bool, group: Any) -> bool:
     """Return whether any process failed."""
     flag = torch.tensor(float(failed))
     try:

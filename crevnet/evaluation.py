@@ -57,7 +57,7 @@ def evaluate(
     naive: bool = False,
     between: Callable[[], None] | None = None,
 ) -> Evaluation:
-    """Score forecasts against what came.
+    """Score forecasts against what came, on the channels that are scored.
 
     Args:
         correction: What forecasts; in evaluation mode for the while.
@@ -81,6 +81,7 @@ def evaluate(
             with fabric.autocast():
                 said = correction.naive(there) if naive else correction.forecast(there)
             error = (said.float() - frames(there.future)).square()
+            error = error[:, :, : correction.task.scored]
             B, L, C, H, W = error.shape
             part = torch.full((L * C + 1,), B * H * W, dtype=torch.float64, device=error.device)
             part[:-1] = error.sum((0, 3, 4), dtype=torch.float64).flatten()

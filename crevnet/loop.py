@@ -196,7 +196,7 @@ class Loop:
         names = correction.task.channels or tuple(map(str, range(len(said.by_channel))))
         leads = zip(correction.task.leads, said.by_lead, strict=True)
         return {
-            **{f"held_out_mse/{name}": v for name, v in zip(names, said.by_channel, strict=True)},
+            **{f"held_out_mse/{name}": v for name, v in zip(names, said.by_channel, strict=False)},
             **{f"held_out_mse/lead_{lead}": value for lead, value in leads},
         }
 

@@ -48,6 +48,9 @@ class PredictiveModule(nn.Module):
         self.cell: AnyCell = CELLS[config.cell](config.dims, config.width)
         self.attention = attention(config.dims, config.width, config.attention)
         self.gate_cap = config.gate_cap
+        if config.gate_bias:
+            last = self.attention[-1]
+            nn.init.constant_(last.get_parameter("bias"), config.gate_bias)
 
     def gate(self, hidden: Tensor) -> Tensor:
         """Return how much of the other half is replaced, in (0, `gate_cap`)."""

@@ -19,6 +19,7 @@ class Task:
             always made of all. Fewer make every step of a recurrent network cheaper.
         recent: Whether the mean of what it would see of the whole history goes in as well, a plane
             a channel after the other inputs: for a network that sees less.
+        scored: First so many channels are what a forecast is judged on; all, if none is said.
         base: What it corrects: nothing, the history's mean, what is usual, or the naive mix.
         scale: What the network sees and says is this many times a frame's difference to the base.
         weights: Of the history's mean in the mix, one row a lead, one column a channel.
@@ -41,6 +42,7 @@ class Task:
     grid: tuple[int, int] | None = None
     sees: int | None = None
     recent: bool = False
+    scored: int | None = None
 
     def __post_init__(self) -> None:
         if not self.leads or list(self.leads) != sorted({*self.leads}) or self.leads[0] < 0:

@@ -16,6 +16,13 @@ from torch import Tensor
 from crevnet.checkpoint import CheckpointError
 
 FORMAT = "crevnet-training-1"
+KINDS: dict[type, tuple[type, ...]] = {  # of a value, by its default's
+    int: (int,),
+    float: (float, int),
+    bool: (bool,),
+    str: (str,),
+    type(None): (list, type(None)),
+}
 Table = list[list[float]]
 Weights = dict[str, Tensor]
 
@@ -174,9 +181,7 @@ def _read(value: dict[str, Any]) -> TrainingState:
     progress = Progress(**value["progress"])
     for item in fields(Progress):
         found = getattr(progress, item.name)
-        types = {type(None): (list, type(None)), float: (float, int)}
-        kind = type(item.default)
-        _must(item.name, found, isinstance(found, types.get(kind, kind)))
+        _must(item.name, found, isinstance(found, KINDS[type(item.default)]))
     plain = {name: part for name, part in value.items() if name != "format"}
     return TrainingState(**(plain | {"progress": progress}))
 

@@ -9,10 +9,10 @@ import pandas as pd
 
 from crevnet.cost import cost
 from crevnet.zoo import ZOO, ZooError, configure
+from flows.blueprint import seen_sizes
 from flows.config import RunConfig
 from flows.model_config import Model
 from flows.recipe import Outcome, progress, publish_table
-from pipeline.context import planes
 
 NAIVE = ("zeros", "persistence", "moving_average_3", "window_mean", "climatology", "mix")
 TRAFFIC4CAST = {"height": 495, "width": 436, "channels": 3, "history": 9, "horizon": 3}
@@ -60,13 +60,10 @@ def list_models(config: RunConfig | None = None) -> Outcome:
 
 def _of_run(config: RunConfig, model: Model) -> dict[str, Any]:
     """Return what a run changes of a network, its extra planes included."""
-    edition = config.chosen_edition()
-    static = planes(model.inputs, edition) + (edition.frame_shape[2] if model.recent else 0)
-    changed: dict[str, Any] = {
-        "network": model.network,
-        "change": {"static_channels": static, **model.change},
-    }
-    return changed | ({"history": model.sees} if model.sees else {})
+    sizes = seen_sizes(config, model)
+    static, history = sizes["static_channels"], sizes["history"]
+    change = {"static_channels": static, **model.change}
+    return {"network": model.network, "history": history, "change": change}
 
 
 def _row(

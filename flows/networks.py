@@ -20,6 +20,7 @@ from crevnet.task import Task
 from crevnet.zoo import ZooError
 from flows.config import RunConfig
 from flows.examples import CityInputs
+from pipeline.context import planes
 from pipeline.errors import ModelError
 from pipeline.flips import Mirror, forecast_mirrors
 from pipeline.store import Store
@@ -131,11 +132,10 @@ def load_network(config: RunConfig, store: Store, name: str) -> NetworkForecaste
         torch.set_num_threads(config.forecasting.threads)
     with named_faults():
         network, task, extra = load_model(path, device)
-    _check(path, task, config, store)
+    _check(path, network, task, config, store)
     city = store.city.name
-    days = extra.get("days", {}).get(city)
-    fitted = extra.get("fitted", {}).get(city)
-    if not isinstance(days, list) or not isinstance(fitted, str):
+    days, fitted = _days(extra, "days", city), _entry(extra, "fitted", city)
+    if days is None or not isinstance(fitted, str):
         raise ModelError(f"{path}: does not say which days of {city} it was fitted on")
     unknown = sorted({*days} - {*store.days("training")})
     if unknown:
@@ -159,20 +159,19 @@ def load_network(config: RunConfig, store: Store, name: str) -> NetworkForecaste
         how.batch,
         how.bfloat16,
         mirrors,
-        _learned(days, extra),
+        tuple(_days(extra, "learned", city) or days),  # of unsaid days, any
     )
 
 
-def _learned(days: list[str], extra: dict[str, Any]) -> tuple[str, ...]:
-    """Return the days that weights were trained on: not those held out and then refitted on.
+def _entry(extra: dict[str, Any], name: str, city: str) -> Any:
+    by_city = extra.get(name)
+    return by_city.get(city) if isinstance(by_city, dict) else None
 
-    A file that does not say how it was trained may have been trained on all of them.
-    """
-    try:
-        kept = int(extra["model"]["reading"]["held_out"]) if extra["model"]["refit"] else 0
-    except (KeyError, TypeError, ValueError):
-        kept = 0
-    return tuple(days[: len(days) - kept])
+
+def _days(extra: dict[str, Any], name: str, city: str) -> list[str] | None:
+    days = _entry(extra, name, city)
+    whole = isinstance(days, list) and all(isinstance(day, str) for day in days)
+    return days if whole else None
 
 
 def checksum(config: RunConfig, name: str) -> str:
@@ -207,9 +206,15 @@ def device_of(config: RunConfig) -> torch.device:
     return device
 
 
-def _check(path: Path, task: Task, config: RunConfig, store: Store) -> None:
+def _check(
+    path: Path, network: torch.nn.Module, task: Task, config: RunConfig, store: Store
+) -> None:
     edition = store.edition
+    channels = edition.frame_shape[2]
+    static = planes(task.inputs, edition) + (channels if task.recent else 0)
     wanted = {
+        "extra planes": (getattr(network.config, "static_channels", static), static),
+        "channels of a frame": (getattr(network.config, "channels", channels), channels),
         "edition": (task.edition, edition.name),
         "channels": (task.channels, edition.channels),
         "leads": (task.leads, edition.leads),

@@ -124,29 +124,12 @@ def _train(
     from crevnet.checkpoint import save_model
     from crevnet.correction import Correction
     from crevnet.objectives import RollOut, Trainee
-    from crevnet.settings import NO_MATTER
-    from crevnet.task import Task
     from crevnet.training import train as run_training
-    from crevnet.zoo import config_of, configure, from_description
+    from crevnet.zoo import config_of, from_description
+    from flows.blueprint import describe_network, loss_weights, record_of, task_of
     from flows.training_data import training_data
-    from pipeline.context import planes
-    from pipeline.usual import digest
 
-    edition = config.chosen_edition()
-    description = configure(
-        model.network,
-        channels=edition.frame_shape[2],
-        history=model.sees or config.history,
-        horizon=edition.leads[-1] + 1,
-        static_channels=planes(model.inputs, edition)
-        + (edition.frame_shape[2] if model.recent else 0),
-        **model.change,
-    )
-    if model.channel_weights and len(model.channel_weights) != edition.frame_shape[2]:
-        raise ConfigError(
-            f"channel_weights: {len(model.channel_weights)}, but {edition.name} has channels "
-            f"{list(edition.channels)}"
-        )
+    description = describe_network(config, model)
     reading: dict[str, Any] = {
         "base": model.base,
         "inputs": model.inputs,
@@ -164,44 +147,20 @@ def _train(
         fabric.barrier()
     if not len(data.train):
         raise ConfigError(f"batch: {settings.batch} windows, more than there are to train on")
-    if model.sees and model.sees > config.history:
-        raise ConfigError(f"sees: {model.sees} frames of a history of {config.history}")
-    task = Task(
-        leads=edition.leads,
-        history=config.history,
-        base=model.base,
-        scale=model.scale,
-        weights=data.weights,
-        inputs=model.inputs,
-        channels=edition.channels,
-        edition=edition.name,
-        cities=tuple(data.days),
-        sees=model.sees,
-        recent=model.recent,
-    )
+    task, record = task_of(config, model, data), record_of(model, data)
+    weights = loss_weights(model, data.edition)
     torch.manual_seed(settings.seed)
     network = from_description(description)
-    sources = {source.store.city.name: source.store for source in data.train.examples.sources}
-    fitted = {  # what is usual when it forecasts
-        city: [*days, *(data.held_out_days[city] if model.refit else ())]
-        for city, days in data.days.items()
-    }
-    no_matter: Any = {"reading": {"workers", "start"}, "training": {*NO_MATTER}}
-    extra = {
-        "days": fitted,
-        "fitted": {city: digest(sources[city], days) for city, days in fitted.items()},
-        "model": model.model_dump(mode="json", exclude=no_matter),
-    }
 
     def save_best(weights: dict[str, Tensor]) -> None:
         best = from_description(description)
         best.load_state_dict(weights)
-        save_model(path, best, task, extra)
+        save_model(path, best, task, record)
 
     report = run_training(
         Trainee(
             Correction(network, task),
-            RollOut(teacher=model.teacher, channel_weights=model.channel_weights),
+            RollOut(teacher=model.teacher, channel_weights=weights),
         ),
         data.train,
         data.held_out,

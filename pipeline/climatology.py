@@ -65,6 +65,12 @@ def group_of(edition: Edition, city: City, day: str, grouping: Grouping) -> NDAr
     return kind * 24 + hour
 
 
+def what_fits_rest_on(edition: Edition, city: City) -> tuple[object, ...]:
+    """Return the facts of a city that its fitted values depend on, besides the days' contents."""
+    clock = (edition.bin_minutes, edition.time_zone, edition.layout.day_format, city.time_zone)
+    return (edition.name, city.name, edition.channels, edition.day_shape, *clock)
+
+
 def choose_grouping(edition: Edition, days: Sequence[str]) -> Grouping:
     """Return the finest grouping that the days are enough for."""
     weekdays = np.bincount([edition.day_of(day).weekday() for day in days], minlength=7)

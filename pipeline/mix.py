@@ -23,6 +23,7 @@ from pipeline.climatology import (
     day_sums,
     fit_sums,
     group_of,
+    what_fits_rest_on,
 )
 from pipeline.editions import City, Edition
 from pipeline.errors import StoreError
@@ -119,7 +120,7 @@ def fingerprint(store: Store, days: Sequence[str], cut: Cut) -> str:
     """Return a digest of everything that a fit depends on."""
     stored = store.manifest.by_day()
     grouping = choose_grouping(store.edition, days)
-    parts = [repr((FIT_VERSION, grouping, cut, store.edition, store.city))]
+    parts = [repr((FIT_VERSION, grouping, cut, *what_fits_rest_on(store.edition, store.city)))]
     parts += [f"{day} {stored[day].source_sha256}" for day in days]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -29,6 +29,7 @@ from pipeline.climatology import (
     fit_sums,
     group_of,
     mean_steps,
+    what_fits_rest_on,
 )
 from pipeline.errors import StoreError
 from pipeline.layout import WHITE
@@ -193,6 +194,8 @@ def mix_weights(
 def digest(store: Store, days: Sequence[str], *facts: object) -> str:
     """Return a digest of days, by their checksums, and of whatever else a fit depends on.
 
+    Not of an edition's title, terms or other cities: to change these disowns no fit.
+
     Raises:
         StoreError: A day is not in the store.
     """
@@ -200,7 +203,7 @@ def digest(store: Store, days: Sequence[str], *facts: object) -> str:
     unknown = [day for day in days if day not in stored]
     if unknown:
         raise StoreError(f"{store.root}: {store.city.name} has no days {unknown}")
-    parts = [repr((FIT_VERSION, store.edition, store.city, *facts))]
+    parts = [repr((FIT_VERSION, *what_fits_rest_on(store.edition, store.city), *facts))]
     parts += [f"{day} {stored[day].source_sha256}" for day in days]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -269,3 +269,14 @@ def test_undoing_a_step_takes_every_part_of_the_memory(lost):
     known[side] = replace(known[side], **{lost: blank})
     with torch.no_grad():
         assert distance(model.invert(clip, **known)[0], seen) > 1e-4
+
+
+@pytest.mark.parametrize("attention", ["single", "double", "deep"])
+def test_gates_may_start_open(attention):
+    torch.manual_seed(0)
+    shape = {"dims": 2, "clip": 1, "blocks": (1,), "strides": (1,), "modules": 2}
+    config = CrevNetConfig(**shape, attention=attention, gate_bias=6.0)
+    for rpm in CrevNet(config).predictor.rpms:
+        assert rpm.gate(torch.rand(1, config.width, 4, 5) / 10).min() > 0.95
+    for rpm in CrevNet(replace(config, gate_bias=0.0)).predictor.rpms:
+        assert rpm.gate(torch.rand(1, config.width, 4, 5) / 10).min() < 0.7

@@ -142,6 +142,10 @@ def test_a_model_of_another_city_or_edition_or_days_is_refused(trained):
         (task, {}, "which days of Aal"),
         (task, extra | {"fitted": {"Aal": "x", "Bex": "y"}}, "days of Aal were other ones"),
         (task, extra | {"days": {"Aal": ["20180103"]}}, "does not have: ['20180103']"),
+        (task, extra | {"days": []}, "which days of Aal"),
+        (task, extra | {"days": {"Aal": [["x"]]}}, "which days of Aal"),
+        (task, extra | {"fitted": [1]}, "which days of Aal"),
+        (replace(task, inputs=("usual",)), extra, "extra planes 4, but this run has 3"),
     ):
         save_model(other, network, changed, more)
         result = t4c("score", trained.config, "--set", f"ladder=[{other}]")
@@ -158,6 +162,9 @@ def test_what_cannot_be_trained_is_refused_before_it_starts(ingested):
         ({"network": "small_traffic_9d"}, "no network 'small_traffic_9d'"),
         ({"change": {"modules": 0}}, "every size is at least 1"),
         ({"change": {"colour": 1}}, "colour"),
+        ({"change": {"channels": 4}}, "change: ['channels'] follow from the edition"),
+        ({"recent": True}, "teacher: not with recent"),
+        ({"teacher": 0.5, "base": "window_mean", "inputs": []}, "teacher: not with recent"),
         ({"inputs": ["rain"]}, "no 'rain'"),
         ({"sees": 6}, "sees: 6 frames of a history of 5"),
         ({"channel_weights": [1.0]}, "channel_weights: 1"),
@@ -195,6 +202,28 @@ def test_a_store_without_training_days_is_named(ingested):
     shutil.rmtree(config.store)
     with pytest.raises(StoreError, match="t4c ingest"):
         train(config)
+
+
+def test_channels_that_no_forecast_holds_are_neither_learned_nor_judged(ingested):
+    catalogue = ingested.root / "catalog.yaml"
+    add(ingested, models={"tiny": TINY_NET}, ladder=["tiny"])
+    whole = train(read_config(ingested.config)).facts["models"]["tiny"]["held_out_mse"]
+    shutil.rmtree(ingested.out)
+    catalogue.write_text(
+        catalogue.read_text().replace("  leads:", "  scored_channels: 2\n  leads:")
+    )
+    t4c("ingest", ingested.config)
+    part = train(read_config(ingested.config)).facts["models"]["tiny"]["held_out_mse"]
+    assert part < whole / 1.2  # headings are the hardest
+    assert t4c("score", ingested.config).exit_code == 0
+
+
+def test_words_of_the_catalogue_disown_no_model(trained):
+    catalogue = trained.root / "catalog.yaml"
+    catalogue.write_text(catalogue.read_text().replace("A tiny edition", "Another title"))
+    t4c("ingest", trained.config)
+    result = t4c("score", trained.config)
+    assert result.exit_code == 0, result.stderr
 
 
 def test_a_naive_name_for_a_model_is_refused(ingested):

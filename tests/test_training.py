@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from crevnet.averaging import Average
@@ -21,12 +24,13 @@ from crevnet.correction import Correction
 from crevnet.curves import read_curve
 from crevnet.devices import start_fabric
 from crevnet.evaluation import evaluate
+from crevnet.folder_lock import FolderInUseError, FolderLock
 from crevnet.loop import DivergedError
 from crevnet.objectives import RollOut, Trainee
 from crevnet.optimisation import START, adamw, rate
 from crevnet.settings import TrainingSettings
 from crevnet.training import train
-from crevnet.training_state import TrainingStateError
+from crevnet.training_state import TrainingStateError, load_state
 from tests.conftest import ROOT
 from tests.toy_training import TASK, Movies, Toy, example, held_out, settings, trainee
 
@@ -94,6 +98,7 @@ def test_killed_at_any_step_and_resumed_it_ends_bit_equal(tmp_path):
         assert said.returncode == status, said.stderr
         if status == 75:
             assert "SIGTERM after step 7" in said.stdout
+    assert list(there.glob("*.partial")) == []
     assert learned(there) == learned(here)
     assert [row["step"] for row in learned(here)] == [2, 4, 5, 6, 8, 10, 12, 14]
     assert same(state(there), state(here))
@@ -174,6 +179,104 @@ def test_a_state_that_is_not_this_trainings_is_refused_by_name(tmp_path):
         torch.save(other, path)
         with pytest.raises(TrainingStateError, match=f"{said}, expected 'crevnet-training-1'"):
             again()
+
+
+def test_a_spoiled_state_is_refused_or_whole(tmp_path):
+    train(trainee(), Movies(), held_out(), settings(), tmp_path)
+    path, rng = tmp_path / "state.pt", random.Random(0)
+    whole, identity = path.read_bytes(), state(tmp_path)["identity"]
+    original, refused = asdict(load_state(path, identity)), 0
+    tail = len(whole) - whole.rindex(b"PK\1\2", 0, whole.index(b"PK\1\2") + 4)
+    for n in range(200):
+        spoiled = bytearray(whole)
+        reach = tail if n % 2 else len(whole)  # half of them where names and sizes are
+        at, size = len(whole) - 1 - rng.randrange(reach), rng.choice((1, 1, 2, 30))
+        change = rng.randrange(4)
+        if change == 0:
+            spoiled[at] ^= 1 << rng.randrange(8)
+        elif change == 1:
+            spoiled[at : at + size] = rng.randbytes(size)
+        elif change == 2:
+            del spoiled[at : at + size]
+        else:
+            del spoiled[at:]
+        path.write_bytes(spoiled)
+        try:
+            found = asdict(load_state(path, identity))
+        except TrainingStateError:
+            refused += 1
+        else:
+            assert exactly(found, original), (n, at, change)
+    assert refused > 100
+
+
+def exactly(one, two):
+    """Whether two values are bit-equal, clock and all."""
+    if isinstance(one, dict):
+        return set(one) == set(two) and all(exactly(one[name], two[name]) for name in one)
+    return same(one, two)
+
+
+def test_a_state_of_other_things_is_refused_by_name(tmp_path):
+    train(trainee(), Movies(), held_out(), settings(), tmp_path)
+    path, value = tmp_path / "state.pt", state(tmp_path)
+    for change, said in (
+        *(({name: ...}, name) for name in value if name != "format"),
+        *(({name: 7.5}, name) for name in value if name != "format"),
+        ({"more": 1}, "more"),
+        ({"weights": {"enter.weight": 3}}, "weights"),
+        ({"progress": value["progress"] | {"step": "x"}}, "step is a str"),
+        ({"progress": value["progress"] | {"steps": 1}}, "steps"),
+        ({"identity": {1: 2}}, "'<' not supported"),
+        ({"optimiser": {}}, "does not fit the network"),
+        ({"optimiser": value["optimiser"] | {"param_groups": [3]}}, "does not fit the network"),
+        ({"average": {"x": torch.zeros(1)}}, "does not fit the network"),
+    ):
+        spoiled = {name: part for name, part in (value | change).items() if part is not ...}
+        torch.save(spoiled, path)
+        with pytest.raises(TrainingStateError, match=f"state.pt: .*{said}"):
+            train(trainee(), Movies(), held_out(), settings(), tmp_path)
+
+
+def test_a_folder_has_one_training_at_a_time(tmp_path):
+    class Meanwhile(Movies):
+        def batches(self, epoch, first=0):
+            with pytest.raises(TrainingStateError, match="in use by another.*wait for that one"):
+                train(trainee(), Movies(), held_out(), settings(), tmp_path)
+            yield from super().batches(epoch, first)
+
+    train(trainee(), Meanwhile(), held_out(), settings(), tmp_path)
+    train(trainee(), Movies(), held_out(), settings(), tmp_path)
+    with pytest.raises(TrainingStateError, match="another training"):
+        train(trainee(), Movies(), held_out(), settings(learning_rate=1.0), tmp_path)
+    train(trainee(), Movies(), held_out(), settings(), tmp_path)
+
+
+def test_a_killed_process_keeps_no_folder_though_its_children_live(tmp_path):
+    code = (
+        "import os, signal, sys, time\n"
+        "from pathlib import Path\n"
+        "from crevnet.folder_lock import FolderLock\n"
+        "lock = FolderLock(Path(sys.argv[1]))\n"
+        "ready, go = os.pipe()\n"
+        "child = os.fork()\n"
+        "if child: os.read(ready, 1), print(child, flush=True)\n"
+        "else: os.write(go, b'.')\n"
+        "time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    child = int(process.stdout.readline())
+    try:
+        with pytest.raises(FolderInUseError, match="in use"):
+            FolderLock(tmp_path)
+        process.kill()
+        process.wait()
+        FolderLock(tmp_path).let_go()
+        os.kill(child, 0)  # it lives
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 # what is learned
@@ -416,6 +519,7 @@ def test_biases_and_norms_do_not_decay():
         ({"steps": 1, "evaluate_every": 2.5}, "evaluate_every 2.5"),
         ({"steps": 1, "schedule": "step"}, "schedule 'step', expected one of"),
         ({"steps": 1, "precision": "16"}, "precision '16', expected one of"),
+        ({"steps": 1, "accelerator": "gpu"}, "accelerator 'gpu', expected one of"),
         ({"steps": 1, "devices": 3}, "batches of 8 over 1 x 3|batches of 8 over 3 x 1"),
     ],
 )
@@ -441,8 +545,58 @@ def test_two_processes_train_like_one(tmp_path):
     )
     torch.testing.assert_close(one, two, rtol=0, atol=1e-6)
     for here, there in zip(learned(tmp_path / "one"), learned(tmp_path / "two"), strict=True):
-        assert (here.pop("held_out_mse") is None) == (there["held_out_mse"] is None)
-        assert here == pytest.approx({name: there[name] for name in here}, rel=1e-4)
+        assert (here["held_out_mse"] is None) == (there["held_out_mse"] is None)
+        expected = {name: value for name, value in there.items() if value is not None}
+        assert {name: here[name] for name in expected} == pytest.approx(expected, rel=1e-4)
+    assert there["held_out_mse"] > 0
+
+
+def test_processes_that_do_not_agree_end_with_names(tmp_path):
+    said = run(tmp_path, "--disagree", processes=2)
+    assert said.returncode == 0, said.stderr
+    first, second = (json.loads((tmp_path / f"said-{rank}").read_text()) for rank in (0, 1))
+    other = "OtherProcessError: another process of this training"
+    failed, gone = f"{other} failed and says why", f"{other} is gone"
+    assert (first["order"], second["order"]) == ("nothing", "nothing")
+    assert (first["first fails"], second["first fails"]) == ("KeyError: 'mine'", failed)
+    assert (first["second fails"], second["second fails"]) == (failed, "KeyError: 'mine'")
+    assert "in use by another process" in first["locked"]
+    assert second["locked"] == failed
+    for heard in (first, second):
+        assert "holds step 0 for one process and step 4 for another" in heard["two folders"]
+        assert "ValueError: norm batch (correction.network.norm)" in heard["batch norm"]
+    assert second["first is gone"].startswith(gone)
+
+
+def test_one_of_several_does_not_train_alone(monkeypatch):
+    for name, value in (("WORLD_SIZE", "2"), ("SLURM_NTASKS", "2"), ("LOCAL_RANK", "1")):
+        with monkeypatch.context() as changed:
+            changed.setenv(name, value)
+            with pytest.raises(ValueError, match=f"{name}.*the settings say 1"):
+                start_fabric(settings())
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
+    assert start_fabric(settings()).world_size == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "said"),
+    [
+        (MisconfigurationException("no\ngpu 7"), RuntimeError, "Misconfig.*: no gpu 7"),
+        (ModuleNotFoundError("No module named 'torch_xla'"), RuntimeError, "torch_xla"),
+        (KeyError("SLURM_PROCID"), RuntimeError, "KeyError: 'SLURM_PROCID'"),
+        (AssertionError(), RuntimeError, "AssertionError: no reason given"),
+        (ValueError("devices"), ValueError, "devices"),
+    ],
+)
+def test_no_such_device_is_named(monkeypatch, fault, kind, said):
+    def refuse(**_):
+        raise fault
+
+    monkeypatch.setattr("crevnet.devices.Fabric", refuse)
+    with pytest.raises(kind, match=said):
+        start_fabric(settings())
 
 
 @pytest.mark.parametrize("memory", ["plain", "frugal"])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import json
 import os
 import signal
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,8 @@ from torch import nn
 import crevnet.training_state
 from crevnet.batch import Example, collate
 from crevnet.correction import Correction
-from crevnet.devices import end_processes, start_fabric
+from crevnet.devices import end_processes, first_process_first, start_fabric
+from crevnet.folder_lock import FolderLock
 from crevnet.interruption import Interrupted
 from crevnet.objectives import RollOut, Trainee
 from crevnet.settings import TrainingSettings
@@ -103,6 +107,7 @@ def main():
     options.add_argument("--precision", default="32")
     options.add_argument("--dropout", type=float, default=0.2)
     options.add_argument("--crevnet", default="")
+    options.add_argument("--disagree", action="store_true")
     asked = options.parse_args()
     chosen = settings(
         steps=asked.steps,
@@ -113,6 +118,8 @@ def main():
         memory=asked.crevnet or "plain",
     )
     fabric = start_fabric(chosen)
+    if asked.disagree:
+        return disagree(fabric, asked.folder)
     movies = Movies(12, asked.batch, fabric.global_rank, fabric.world_size, die_at=asked.die_at)
     pupil = trainee(dropout=asked.dropout)
     if asked.crevnet:
@@ -131,6 +138,53 @@ def main():
         return 75
     if fabric.global_rank == 0:
         torch.save(pupil.correction.network.state_dict(), asked.folder / "final.pt")
+    return 0
+
+
+def disagree(fabric, folder):
+    """Fail in one process of two, or in both, in every way; write down what each hears of it."""
+    rank, said = fabric.global_rank, {}
+
+    @contextmanager
+    def heard(name):
+        try:
+            yield
+            said[name] = "nothing"
+        except Exception as fault:
+            said[name] = f"{type(fault).__name__}: {fault}"
+        (folder / f"said-{rank}").write_text(json.dumps(said))
+
+    def learn(where, pupil=None):
+        movies = Movies(12, 4, rank, 2)
+        chosen = settings(devices=2, batch=4, steps=4)
+        train(pupil or trainee(), movies, held_out()[rank:], chosen, where, fabric=fabric)
+
+    with heard("order"), first_process_first(fabric):
+        if rank == 0:
+            time.sleep(0.5)
+            (folder / "fitted").touch()
+        assert (folder / "fitted").exists()
+    with heard("first fails"), first_process_first(fabric):
+        raise KeyError("mine" if rank == 0 else "never")
+    with heard("second fails"), first_process_first(fabric):
+        if rank == 1:
+            raise KeyError("mine")
+    learn(folder / "shared")
+    with heard("two folders"):
+        learn(folder / ("shared" if rank == 0 else "apart"))
+    with heard("batch norm"):
+        pupil = trainee()
+        pupil.correction.network.norm = nn.BatchNorm2d(6)
+        learn(folder / "batch", pupil)
+    lock = FolderLock(folder / "shared") if rank == 0 else None
+    with heard("locked"):
+        learn(folder / "shared")
+    if lock:
+        lock.let_go()
+    learn(folder / "shared")
+    with heard("first is gone"), first_process_first(fabric):
+        if rank == 0:
+            os._exit(0)
     return 0
 
 
