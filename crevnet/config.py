@@ -31,9 +31,9 @@ class CrevNetConfig:
             GroupNorm (the authors' Traffic4cast code).
         modules: Reversible predictive modules.
         gate_cap: Gates are at most this; below 1 keeps the conditional inverse well-conditioned.
-        gate_bias: What the gates' logits start at; 0 leaves it to the layer. From 4 on a step starts
-            by saying what the cells say, and not what it saw: much sooner learned where frames are
-            mostly noise, but ill-conditioned to undo.
+        gate_bias: What the gates' logits start at; 0 leaves it to the layer. From 4 on, a step
+            starts by saying what the cells say, and not what it saw: sooner learned where frames
+            are mostly noise, but ill-conditioned to undo.
         dropout: Share of a block's values dropped before its last convolution, in training.
         anchored: In a roll-out, frames of a predicted clip that are known already are replaced by
             what is known, as released, before it is fed back.
