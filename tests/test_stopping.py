@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,6 +17,9 @@ from crevnet.curves import read_curve
 from crevnet.interruption import Interrupted
 from crevnet.objectives import RollOut, Trainee
 from crevnet.training import train
+from flows.config import read_config
+from flows.model_config import Reading
+from flows.training_data import training_data
 from tests.test_train import STEPS, TINY_NET, add
 from tests.test_training import learned, same, state
 from tests.toy_training import Movies, held_out, settings, trainee
@@ -160,3 +164,20 @@ def test_readers_that_die_without_a_signal_to_stop_are_a_failure(tmp_path):
         train(trainee(), Dying(), held_out(), settings(), tmp_path)
     assert state(tmp_path)["progress"]["step"] == 1
     assert len(read_curve(tmp_path / "curve.csv")) == 0
+
+
+def test_a_reader_that_dies_fails_the_next_read_and_nothing_else(ingested):
+    config, reading = read_config(ingested.config), Reading(held_out=1, workers=1, start="fork")
+    batches = training_data(config, reading, base="none", inputs=(), batch=1).train
+    walk = batches.batches()
+    next(walk)
+    [reader] = multiprocessing.active_children()
+    reader.terminate()  # it is not to hear
+    reader.join(1)
+    assert reader.is_alive()
+    reader.kill()
+    reader.join()
+    time.sleep(0.05)  # here its death would be heard of
+    with pytest.raises(RuntimeError, match="worker .*exited"):
+        for _ in walk:
+            pass
