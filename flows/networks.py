@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from crevnet.checkpoint import CheckpointError, load_model
 from crevnet.correction import Correction
+from crevnet.devices import OtherProcessError
 from crevnet.loop import DivergedError
 from crevnet.task import Task
 from crevnet.zoo import ZooError
@@ -33,7 +34,7 @@ def named_faults() -> Iterator[None]:
     """Turn what `crevnet` refuses into an error that a person is told."""
     try:
         yield
-    except (CheckpointError, ZooError, DivergedError) as fault:
+    except (CheckpointError, ZooError, DivergedError, OtherProcessError) as fault:
         raise ModelError(str(fault)) from None
 
 

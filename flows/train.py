@@ -123,6 +123,7 @@ def _train(
 
     from crevnet.checkpoint import save_model
     from crevnet.correction import Correction
+    from crevnet.devices import first_process_first, refuse_batch_norm
     from crevnet.objectives import RollOut, Trainee
     from crevnet.training import train as run_training
     from crevnet.zoo import config_of, from_description
@@ -140,17 +141,19 @@ def _train(
         "rank": fabric.global_rank,
         "pin": fabric.device.type == "cuda",
     }
-    if fabric.global_rank:
-        fabric.barrier()  # the first process fits, the others find it fitted
-    data = training_data(config, model.reading, **reading)
-    if not fabric.global_rank:
-        fabric.barrier()
+    with first_process_first(fabric):  # it fits, the others find it fitted
+        data = training_data(config, model.reading, **reading)
     if not len(data.train):
         raise ConfigError(f"batch: {settings.batch} windows, more than there are to train on")
     task, record = task_of(config, model, data), record_of(model, data)
     weights = loss_weights(model, data.edition)
     torch.manual_seed(settings.seed)
     network = from_description(description)
+    if fabric.world_size > 1:
+        try:
+            refuse_batch_norm(network)
+        except ValueError as fault:
+            raise ConfigError(f"training: {fault}") from None
 
     def save_best(weights: dict[str, Tensor]) -> None:
         best = from_description(description)
