@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
+
+from crevnet.plain import to_plain
 
 Cell = Literal["conv_lstm", "st_lstm", "released_st_lstm"]
 Attention = Literal["single", "double", "deep"]
@@ -94,7 +96,7 @@ class CrevNetConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return to_plain(self)
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> CrevNetConfig:

@@ -10,16 +10,14 @@ import pandas as pd
 
 from flows.config import RunConfig
 from flows.model_config import NAIVE, Compare, Model
-from flows.models import build_models
-from flows.recipe import Outcome, progress, publish_image, publish_table, step
-from flows.score import validation_source
+from flows.recipe import Outcome, publish_image, publish_table, step
+from flows.score import in_units, score_city
 from flows.train import train_into
 from pipeline.atomic import write_json, write_text
 from pipeline.comparison import paired_difference, seed_table
-from pipeline.editions import City
 from pipeline.errors import ConfigError
 from pipeline.learning_curve import draw_curves, read_curve
-from pipeline.scoring import Errors, join, score_windows
+from pipeline.scoring import Errors, join
 
 
 def compare(config: RunConfig) -> Outcome:
@@ -40,7 +38,8 @@ def compare(config: RunConfig) -> Outcome:
     files = {name: train_seeds(config, plan, name) for name in plan.models}
     runs: dict[str, list[str]] = {name: [name] for name in config.ladder if name not in files}
     runs |= {name: [str(path) for path in paths] for name, paths in files.items()}
-    errors = join([score_city(config, city, runs) for city in config.chosen_cities()])
+    names = [run for several in runs.values() for run in several]
+    errors = join([score_city(config, city, names) for city in config.chosen_cities()])
     return report(config, plan, errors, runs)
 
 
@@ -67,15 +66,6 @@ def train_seed(config: RunConfig, plan: Compare, name: str, seed: int) -> Path:
     folder = folder_of(config, name, seed)
     path = folder.with_name(f"{folder.name}.safetensors")
     return train_into(config, budgeted(config.models[name], plan, seed), folder, path).path
-
-
-@step
-def score_city(config: RunConfig, city: City, runs: dict[str, list[str]]) -> Errors:
-    """Score every run on one city."""
-    source = validation_source(config, city)
-    models = build_models(config, source.store, [run for names in runs.values() for run in names])
-    with progress(f"score {city.name}", len(source)) as tick:
-        return score_windows(source, models, progress=tick)
 
 
 def report(config: RunConfig, plan: Compare, errors: Errors, runs: dict[str, list[str]]) -> Outcome:
@@ -106,9 +96,8 @@ def report(config: RunConfig, plan: Compare, errors: Errors, runs: dict[str, lis
     publish_table(f"{errors.edition.name}-compare", table, title)
     publish_image(f"{errors.edition.name}-compare-curves", picture, title)
     budget = f"{plan.cpu_seconds:g} CPU-seconds" if plan.cpu_seconds else f"{plan.minutes} minutes"
-    scaled = table.astype(float) * (1e3 if errors.edition.score_scale > 1 else 1)
+    scaled, unit = in_units(table.astype(float), errors.edition)
     scaled["seeds"] = table["seeds"]
-    unit = "10^-3" if errors.edition.score_scale > 1 else "bytes^2"
     lines = [
         f"{errors.edition.title}: validation MSE in {unit}, {budget} each",
         *scaled.to_string(float_format=lambda value: f"{value:.3f}", na_rep="-").splitlines(),

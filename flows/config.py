@@ -22,8 +22,9 @@ from flows.model_config import (
 from flows.section import Section
 from pipeline.catalog import DEFAULT_CATALOG, read_edition
 from pipeline.editions import City, Edition
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, WindowError
 from pipeline.probes.settings import Rasterising
+from pipeline.windows import Cut
 from pipeline.yaml_files import parse_yaml, read_yaml, validate
 
 
@@ -149,6 +150,18 @@ class RunConfig(Section):
 
             for city in self.chosen_cities():
                 forecast_mirrors(self.read_edition(), city, self.forecasting.flips)
+
+    def cut(self, edition: Edition, stride: int | None = None) -> Cut:
+        """Return how windows are cut from a day; `stride` apart, as they are scored.
+
+        Raises:
+            ConfigError: A window is longer than a day.
+        """
+        frames = edition.frames_per_day
+        try:
+            return Cut(frames, self.history, edition.leads, stride or self.stride)
+        except WindowError as fault:
+            raise ConfigError(f"history: {fault}") from None
 
     def chosen_edition(self) -> Edition:
         """Return the edition with the run's cities alone."""

@@ -22,7 +22,7 @@ from pipeline.left_out import LeftOutMix
 from pipeline.sources import TrafficSource
 from pipeline.store import Store
 from pipeline.usual import UsualFrames, digest
-from pipeline.windows import Cut, WindowPlan
+from pipeline.windows import WindowPlan
 
 FIT_VERSION = 1
 """Of the way weights are fitted: a new one fits every ensemble anew."""
@@ -60,7 +60,7 @@ def build_ensemble(
     path = weights_path(config, store, name)
     with suppress(StoreError):  # weights that are missing or spoiled are fitted again
         return Combination(members, load_weights(path, shape))
-    source = TrafficSource(store, WindowPlan(store.city.name, days, _cut(config, store)))
+    source = TrafficSource(store, WindowPlan(store.city.name, days, config.cut(store.edition)))
     fair = [_left_out(config, store, member, built[member]) for member in section.members]
     with progress(f"fit {name} {store.city.name}", len(source)) as tick:
         weights = fit_weights(error_products(source, fair, progress=tick))
@@ -83,7 +83,7 @@ def ensemble_identity(config: RunConfig, store: Store, name: str) -> str:
     section = config.ensembles[name]
     days = held_out_days(config, store, name) if section.weights == "fitted" else ()
     members = [identity(config, store, member) for member in section.members]
-    return digest(store, days, "ensemble", FIT_VERSION, members, _cut(config, store))
+    return digest(store, days, "ensemble", FIT_VERSION, members, config.cut(store.edition))
 
 
 def held_out_days(config: RunConfig, store: Store, name: str) -> tuple[str, ...]:
@@ -124,8 +124,3 @@ def _left_out(config: RunConfig, store: Store, name: str, member: Forecaster) ->
     usual = UsualFrames.fit(store, store.days("training"), folder, workers=workers)
     weights = fit(config, store).weights
     return LeftOutMix(usual, weights if name == "mix" else np.zeros_like(weights))
-
-
-def _cut(config: RunConfig, store: Store) -> Cut:
-    edition = store.edition
-    return Cut(edition.frames_per_day, config.history, edition.leads, config.stride)

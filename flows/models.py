@@ -11,7 +11,6 @@ from flows.model_config import NAIVE
 from pipeline.forecasters import Forecaster, MovingAverage, Persistence, Zeros
 from pipeline.mix import Mix, fitted_mix
 from pipeline.store import Store
-from pipeline.windows import Cut
 
 
 def build_models(config: RunConfig, store: Store, names: Iterable[str]) -> dict[str, Forecaster]:
@@ -34,9 +33,8 @@ def build_models(config: RunConfig, store: Store, names: Iterable[str]) -> dict[
 
 def fit(config: RunConfig, store: Store) -> Mix:
     """Return the mix of a city's training days, from its file or fitted anew."""
-    edition = store.edition
-    cut = Cut(edition.frames_per_day, config.history, edition.leads, config.stride)
-    return fitted_mix(fitted_path(config, store), store, cut, workers=max(1, config.workers))
+    path, cut = fitted_path(config, store), config.cut(store.edition)
+    return fitted_mix(path, store, cut, workers=max(1, config.workers))
 
 
 def fitted_path(config: RunConfig, store: Store) -> Path:

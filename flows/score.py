@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.config import RunConfig
 from flows.models import build_models
@@ -13,7 +15,10 @@ from pipeline.errors import ConfigError, StoreError
 from pipeline.scoring import Errors, join, score_submission, score_windows
 from pipeline.sources import TrafficSource
 from pipeline.store import Store
-from pipeline.windows import Cut, WindowPlan
+from pipeline.windows import WindowPlan
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def score(config: RunConfig, *, submission: Path | None = None) -> Outcome:
@@ -25,7 +30,7 @@ def score(config: RunConfig, *, submission: Path | None = None) -> Outcome:
     """
     edition = config.chosen_edition()
     if submission is None:
-        errors = join([score_city(config, city) for city in config.chosen_cities()])
+        errors = join([score_city(config, city, config.ladder) for city in config.chosen_cities()])
         return report(config, errors, "ladder", "validation windows")
     if config.truth is None:
         raise ConfigError("truth: not given; a submission is scored against it")
@@ -43,16 +48,14 @@ def validation_source(config: RunConfig, city: City) -> TrafficSource:
     days = store.days("validation")
     if not days:
         raise StoreError(f"{config.store}: {city.name} has no validation days to score on")
-    frames, leads = store.edition.frames_per_day, store.edition.leads
-    cut = Cut(frames, config.history, leads, config.stride)
-    return TrafficSource(store, WindowPlan(city.name, tuple(days), cut))
+    return TrafficSource(store, WindowPlan(city.name, tuple(days), config.cut(store.edition)))
 
 
 @step
-def score_city(config: RunConfig, city: City) -> Errors:
-    """Score the ladder on one city."""
+def score_city(config: RunConfig, city: City, names: Sequence[str]) -> Errors:
+    """Score models on one city, all on the same windows."""
     source = validation_source(config, city)
-    models = build_models(config, source.store, config.ladder)
+    models = build_models(config, source.store, names)
     with progress(f"score {city.name}", len(source)) as tick:
         return score_windows(source, models, progress=tick)
 
@@ -80,10 +83,15 @@ def report(config: RunConfig, errors: Errors, name: str, on: str) -> Outcome:
     write_text(config.out / f"{name}_rows.csv", errors.rows.to_csv(index=False))
     write_json(config.out / f"{name}.json", facts)
     publish_table(f"{errors.edition.name}-{name}", table, f"{errors.edition.title}: {on}")
-    scaled, unit = (table * 1e3, "10^-3") if errors.edition.score_scale > 1 else (table, "bytes^2")
+    scaled, unit = in_units(table, errors.edition)
     lines = [
         f"{errors.edition.title}: MSE in {unit} on {windows} {on}",
         *scaled.to_string(float_format=lambda value: f"{value:.3f}").splitlines(),
         f"table: {facts['table']}",
     ]
     return Outcome(lines, facts)
+
+
+def in_units(table: pd.DataFrame, edition: Edition) -> tuple[pd.DataFrame, str]:
+    """Return scores as a person reads them, and their unit."""
+    return (table * 1e3, "10^-3") if edition.score_scale > 1 else (table, "bytes^2")

@@ -15,7 +15,7 @@ from flows.examples import NEEDS_USUAL, Augment, CityInputs, Examples
 from flows.model_config import Reading
 from pipeline.context import OF_VALUES, planes
 from pipeline.editions import Edition
-from pipeline.errors import ConfigError, StoreError, WindowError
+from pipeline.errors import ConfigError, StoreError
 from pipeline.flips import check_flips
 from pipeline.sources import TrafficSource
 from pipeline.store import OPEN_FILES, Store
@@ -90,7 +90,7 @@ def training_data(
     """
     edition = config.chosen_edition()
     check_reading(edition, reading, base, inputs, multiple)
-    cut, sparse = (_cut(config, edition, n) for n in (reading.stride, reading.held_out_stride))
+    cut, sparse = (config.cut(edition, n) for n in (reading.stride, reading.held_out_stride))
     stores = [Store.open(config.store, config.read_edition(), city) for city in edition.cities]
     days, held_out = {}, {}
     for store in stores:
@@ -114,7 +114,7 @@ def training_data(
     }
     weights = None
     if base == "mix":
-        scored = _cut(config, edition, config.stride)
+        scored = config.cut(edition)
         each = [
             mix_weights(store, days[store.city.name], scored, folder, workers=workers)
             for store in stores
@@ -193,13 +193,6 @@ def days_in_memory(edition: Edition, base: str, inputs: Sequence[str]) -> int:
     height, width, channels = edition.frame_shape
     day = 24 * height * width * channels * 2  # an hour's means are 2 bytes a value
     return max(2, min(DAYS_IN_MIND, USUAL_MEMORY // (day * len(edition.cities))))
-
-
-def _cut(config: RunConfig, edition: Edition, stride: int) -> Cut:
-    try:
-        return Cut(edition.frames_per_day, config.history, edition.leads, stride)
-    except WindowError as fault:
-        raise ConfigError(f"history: {fault}") from None
 
 
 def _identity(stores: Sequence[Store], reading: Reading, *facts: object) -> str:

@@ -194,10 +194,8 @@ def test_a_loss_that_is_no_number_ends_the_training_with_the_windows_named(inges
         train(read_config(ingested.config))
 
 
-def test_a_store_without_training_days_is_named(ingested):
+def test_a_missing_store_is_named(ingested):
     add(ingested, models={"tiny": TINY_NET})
-    for city in ("Aal", "Bex"):
-        shutil.rmtree(ingested.release / city / f"{city}_training", ignore_errors=True)
     config = read_config(ingested.config)
     shutil.rmtree(config.store)
     with pytest.raises(StoreError, match="t4c ingest"):

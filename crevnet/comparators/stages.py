@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from math import gcd
-from typing import Literal
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from crevnet.autoencoder import MemoryMode
+from crevnet.plain import from_plain, to_plain
 
 Norm = Literal["group", "batch", "none"]
 GROUPS = 8
@@ -30,6 +32,69 @@ def widths(width: int, growth: int, depth: int, widest: int) -> tuple[int, ...]:
     if depth > 16 or growth > 16:
         raise ValueError(f"depth {depth}, growth {growth}: expected at most 16")
     return tuple(min(widest, width * growth**level) for level in range(depth + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class UShape:
+    """What every U-Net is shaped by.
+
+    Attributes:
+        channels: Channels of a frame.
+        static_channels: Planes of a map, appended to the frames.
+        width: Channels of the finest level.
+        depth: How often the grid is halved.
+        growth: How many times more channels each next level has.
+        widest: No level has more channels than this.
+        convolutions: Convolutions of kernel 3 of each stage.
+        norm: *group* normalises each sample alone, in up to 8 groups; *batch* is the winners'
+            BatchNorm; or *none*.
+    """
+
+    channels: int = 3
+    static_channels: int = 0
+    width: int = 64
+    depth: int = 4
+    growth: int = 2
+    widest: int = 1024
+    convolutions: int = 2
+    norm: Norm = "group"
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.convolutions) < 1 or self.static_channels < 0:
+            raise ValueError(f"{self}: every size is at least 1")
+        if self.norm not in get_args(Norm):
+            raise ValueError(f"norm {self.norm!r}, expected 'group', 'batch' or 'none'")
+        self.widths()
+
+    @property
+    def factor(self) -> int:
+        """What the sides of a grid are padded to a multiple of."""
+        return int(2**self.depth)
+
+    @property
+    def layers(self) -> int:
+        """Convolutions, a lower bound of the tensors it has."""
+        return self._arms()
+
+    def widths(self) -> tuple[int, ...]:
+        """Return the channels of each level, finest first."""
+        return widths(self.width, self.growth, self.depth, self.widest)
+
+    def _arms(self) -> int:
+        return (2 * self.depth + 1) * self.convolutions + self.depth + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the same as plain values."""
+        return to_plain(self)
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Self:
+        """Return a config from plain values.
+
+        Raises:
+            ValueError: A key is unknown, or a value is not allowed.
+        """
+        return from_plain(cls, value)
 
 
 def stage(inputs: int, outputs: int, convolutions: int, norm: Norm) -> nn.Sequential:

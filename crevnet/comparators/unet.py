@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,78 +11,29 @@ from crevnet.autoencoder import MemoryMode
 from crevnet.comparators.stages import (
     Decoder,
     Encoder,
-    Norm,
+    UShape,
     check_frames,
     refuse_batch_norm,
-    widths,
 )
 from crevnet.padding import crop, pad
-from crevnet.plain import from_plain, to_plain
 
 
 @dataclass(frozen=True, slots=True)
-class UNetConfig:
-    """A U-Net in numbers and names.
+class UNetConfig(UShape):
+    """A U-Net in numbers and names; see `UShape` for the rest.
 
     Attributes:
-        channels: Channels of a frame.
-        static_channels: Planes of a map, appended to the frames.
         history: Frames it sees: its input has `channels * history + static_channels` channels.
         horizon: Frames it says, all at once: its head has `channels * horizon` outputs.
-        width: Channels of the finest level.
-        depth: How often the grid is halved.
-        growth: How many times more channels each next level has.
-        widest: No level has more channels than this.
-        convolutions: Convolutions of kernel 3 of each stage.
-        norm: *group* normalises each sample alone, in up to 8 groups; *batch* is the winners'
-            BatchNorm; or *none*.
     """
 
-    channels: int = 3
-    static_channels: int = 0
     history: int = 9
     horizon: int = 3
-    width: int = 64
-    depth: int = 4
-    growth: int = 2
-    widest: int = 1024
-    convolutions: int = 2
-    norm: Norm = "group"
 
     def __post_init__(self) -> None:
-        sizes = (self.channels, self.history, self.horizon, self.convolutions)
-        if min(sizes) < 1 or self.static_channels < 0:
+        UShape.__post_init__(self)  # slots leave no plain `super()`
+        if min(self.history, self.horizon) < 1:
             raise ValueError(f"{self}: every size is at least 1")
-        if self.norm not in ("group", "batch", "none"):
-            raise ValueError(f"norm {self.norm!r}, expected 'group', 'batch' or 'none'")
-        self.widths()
-
-    @property
-    def factor(self) -> int:
-        """What the sides of a grid are padded to a multiple of."""
-        return int(2**self.depth)
-
-    @property
-    def layers(self) -> int:
-        """Convolutions, a lower bound of the tensors it has."""
-        return (2 * self.depth + 1) * self.convolutions + self.depth + 1
-
-    def widths(self) -> tuple[int, ...]:
-        """Return the channels of each level, finest first."""
-        return widths(self.width, self.growth, self.depth, self.widest)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the same as plain values."""
-        return to_plain(self)
-
-    @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> UNetConfig:
-        """Return a config from plain values.
-
-        Raises:
-            ValueError: A key is unknown, or a value is not allowed.
-        """
-        return from_plain(cls, value)
 
 
 class UNet(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,81 +14,44 @@ from crevnet.cells import CELLS, AnyCell
 from crevnet.comparators.stages import (
     Decoder,
     Encoder,
-    Norm,
+    UShape,
     check_frames,
     refuse_batch_norm,
-    widths,
 )
 from crevnet.config import Cell
 from crevnet.memory import Memory
 from crevnet.padding import crop, pad
-from crevnet.plain import from_plain, to_plain
 
 
 @dataclass(frozen=True, slots=True)
-class RecurrentUNetConfig:
-    """A recurrent U-Net in numbers and names.
+class RecurrentUNetConfig(UShape):
+    """A recurrent U-Net in numbers and names; see `UShape` for the rest.
+
+    The cells are as wide as the last level. With *batch* the norm is over the frames of a history
+    too.
 
     Attributes:
-        channels: Channels of a frame.
-        static_channels: Planes of a map, appended to every frame.
-        width: Channels of the finest level.
-        depth: How often the grid is halved.
-        growth: How many times more channels each next level has.
-        widest: No level has more channels than this; the cells are as wide as the last.
-        convolutions: Convolutions of kernel 3 of each stage.
-        norm: *group* normalises each sample alone, in up to 8 groups; *batch* is BatchNorm, over
-            the frames of a history too; or *none*.
         cell: *conv_lstm*, *st_lstm* or *released_st_lstm*, as in CrevNet.
         cells: How many are stacked.
     """
 
-    channels: int = 3
-    static_channels: int = 0
     width: int = 32
     depth: int = 3
-    growth: int = 2
     widest: int = 256
-    convolutions: int = 2
-    norm: Norm = "group"
     cell: Cell = "conv_lstm"
     cells: int = 4
 
     def __post_init__(self) -> None:
-        if min(self.channels, self.convolutions, self.cells) < 1 or self.static_channels < 0:
+        UShape.__post_init__(self)  # slots leave no plain `super()`
+        if self.cells < 1:
             raise ValueError(f"{self}: every size is at least 1")
-        if self.norm not in ("group", "batch", "none"):
-            raise ValueError(f"norm {self.norm!r}, expected 'group', 'batch' or 'none'")
         if self.cell not in CELLS:
             raise ValueError(f"cell {self.cell!r}, expected one of {list(CELLS)}")
-        self.widths()
-
-    @property
-    def factor(self) -> int:
-        """What the sides of a grid are padded to a multiple of."""
-        return int(2**self.depth)
 
     @property
     def layers(self) -> int:
         """Convolutions and cells, a lower bound of the tensors it has."""
-        return (2 * self.depth + 1) * self.convolutions + self.depth + 1 + self.cells
-
-    def widths(self) -> tuple[int, ...]:
-        """Return the channels of each level, finest first."""
-        return widths(self.width, self.growth, self.depth, self.widest)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the same as plain values."""
-        return to_plain(self)
-
-    @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> RecurrentUNetConfig:
-        """Return a config from plain values.
-
-        Raises:
-            ValueError: A key is unknown, or a value is not allowed.
-        """
-        return from_plain(cls, value)
+        return self._arms() + self.cells
 
 
 class RecurrentUNet(nn.Module):
