@@ -6,10 +6,12 @@ from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from crevnet.autoencoder import MemoryMode
 from crevnet.batch import Batch, frames
+from crevnet.levels import level
 from crevnet.network import Network
 from crevnet.task import Task
 
@@ -80,9 +82,12 @@ class Correction(nn.Module):
 
     def naive(self, batch: Batch) -> Tensor:
         """Say what the base alone says at the task's leads, as `forecast` does."""
-        history = frames(batch.history)
-        self._check(history, batch.usual, batch.static)
-        return self._asked(self.base(history, batch.usual, self.task.horizon)).clamp(0, 1)
+        return self.alone(frames(batch.history), batch.usual)
+
+    def alone(self, history: Tensor, usual: Tensor | None) -> Tensor:
+        """Say the same of frames."""
+        self._check_frames(history, usual)
+        return self._asked(self.base(history, usual, self.task.horizon)).clamp(0, 1)
 
     def seen(self, history: Tensor, usual: Tensor | None = None) -> Tensor:
         """Turn frames `(B, T, C, H, W)` into what the network sees of them."""
@@ -98,12 +103,17 @@ class Correction(nn.Module):
             return history.new_zeros(1)
         if self.task.base == "window_mean":
             return history.mean(1, keepdim=True).expand(-1, count, -1, -1, -1)
-        normal = _known(usual)[:, -count:]
-        if self.task.base == "climatology":
-            return normal
-        now, weights = self._now(history)[:, -count:], self._weights(history)[-count:]
-        weights = weights[..., None, None]  # (N, C, 1, 1)
-        return weights * now + (1 - weights) * normal
+        base = _known(usual)[:, -count:]
+        if self.task.base == "mix":
+            now, weights = self._now(history)[:, -count:], self._weights(history)[-count:]
+            weights = weights[..., None, None]  # (N, C, 1, 1)
+            base = weights * now + (1 - weights) * base
+        if self.task.level_weights is None:
+            return base
+        weights = self._between_leads(np.asarray(self.task.level_weights), history)
+        ahead = level(history, _known(usual), self.task.levels, weights)
+        early = ahead.new_zeros(len(ahead), count - self.task.horizon, *ahead.shape[2:])
+        return base + torch.cat((early, ahead), 1)  # of the history it knows what would be said
 
     def _now(self, history: Tensor) -> Tensor:
         """Mean of what came before each of the T + horizon frames, of the history at most.
@@ -123,16 +133,26 @@ class Correction(nn.Module):
         Leads that were not asked for lie on the line between those that were; a frame of the
         history is said one step ahead, so as the first lead.
         """
-        given = np.asarray(self.task.weights, dtype=np.float64)  # (L, C)
-        every = np.arange(self.task.horizon)
-        lines = [np.interp(every, self.task.leads, column) for column in given.T]
-        leads = torch.tensor(np.stack(lines, 1), dtype=history.dtype, device=history.device)
+        leads = self._between_leads(np.asarray(self.task.weights), history)
         return torch.cat((leads[:1].expand(history.shape[1], -1), leads))
+
+    def _between_leads(self, given: NDArray[np.float64], like: Tensor) -> Tensor:
+        """Values of the asked leads `(L, ...)`, and on lines between them, `(horizon, ...)`."""
+        every, flat = np.arange(self.task.horizon), given.reshape(len(given), -1)
+        lines = np.stack([np.interp(every, self.task.leads, column) for column in flat.T], 1)
+        shaped = lines.reshape(len(every), *given.shape[1:])
+        return torch.tensor(shaped, dtype=like.dtype, device=like.device)
 
     def _asked(self, said: Tensor) -> Tensor:
         return said[:, -self.task.horizon :][:, list(self.task.leads)]
 
     def _check(self, history: Tensor, usual: Tensor | None, static: Tensor | None) -> None:
+        self._check_frames(history, usual)
+        if (static is not None) != bool(self.task.inputs):
+            given = "given" if static is not None else "missing"
+            raise ValueError(f"extra channels are {given}, but the inputs are {self.task.inputs}")
+
+    def _check_frames(self, history: Tensor, usual: Tensor | None) -> None:
         task, T = self.task, history.shape[1]
         if task.history != T:
             raise ValueError(f"a history of {T} frames, expected {task.history}")
@@ -142,9 +162,6 @@ class Correction(nn.Module):
         wanted = (history.shape[0], T + task.horizon, *history.shape[2:])
         if usual is not None and tuple(usual.shape) != wanted:
             raise ValueError(f"what is usual is {tuple(usual.shape)}, expected {wanted}")
-        if (static is not None) != bool(task.inputs):
-            given = "given" if static is not None else "missing"
-            raise ValueError(f"extra channels are {given}, but the inputs are {task.inputs}")
 
 
 def _known(usual: Tensor | None) -> Tensor:

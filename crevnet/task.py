@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+import numpy as np
+
+OTHER_FEATURES = 3
+"""Features of `crevnet.levels` besides the levels themselves."""
 Base = Literal["none", "window_mean", "climatology", "mix"]
 
 
@@ -23,6 +27,10 @@ class Task:
         base: What it corrects: nothing, the history's mean, what is usual, or the naive mix.
         scale: What the network sees and says is this many times a frame's difference to the base.
         weights: Of the history's mean in the mix, one row a lead, one column a channel.
+        interpolated: Whether what is usual lies on lines between the hours.
+        levels: Cells to each side of the boxes whose level is added to the base; see
+            `crevnet.levels`.
+        level_weights: Of each feature of the level, by lead and channel, `(L, C, F)`.
         inputs: Names of the extra input channels, in order.
         channels: Names of a frame's channels.
         edition: Edition of the data.
@@ -43,6 +51,9 @@ class Task:
     sees: int | None = None
     recent: bool = False
     scored: int | None = None
+    interpolated: bool = False
+    levels: tuple[int, ...] = ()
+    level_weights: tuple[tuple[tuple[float, ...], ...], ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.leads or list(self.leads) != sorted({*self.leads}) or self.leads[0] < 0:
@@ -63,6 +74,19 @@ class Task:
                     f"{len(self.weights)} rows of {sorted(shape)} weights, expected "
                     f"{len(self.leads)} leads of {wanted} channels"
                 )
+
+        self._check_levels()
+
+    def _check_levels(self) -> None:
+        if (self.level_weights is None) == bool(self.levels):
+            raise ValueError(f"levels {self.levels} with weights {self.level_weights}")
+        if self.levels and (not self.needs_usual or min(self.levels) < 1):
+            raise ValueError(f"levels {self.levels} with base {self.base!r}")
+        if self.level_weights is not None:
+            shape = np.shape(self.level_weights)
+            wanted = (len(self.leads), len(self.channels), OTHER_FEATURES + len(self.levels))
+            if shape != wanted:
+                raise ValueError(f"level weights of shape {shape}, expected {wanted}")
 
     @property
     def horizon(self) -> int:

@@ -8,6 +8,8 @@ from crevnet.settings import NO_MATTER
 from crevnet.task import Task
 from crevnet.zoo import Description, configure
 from flows.config import RunConfig
+from flows.examples import NEEDS_USUAL
+from flows.level_fit import fit_levels
 from flows.model_config import Model
 from flows.training_data import TrainingData
 from pipeline.climatology import choose_grouping
@@ -43,6 +45,8 @@ def describe_network(config: RunConfig, model: Model) -> Description:
             "teacher: not with recent or base window_mean, whose mean of the whole history holds "
             "the frames that its one-step predictions would be for"
         )
+    if model.levels and model.base not in NEEDS_USUAL:
+        raise ConfigError(f"levels: not with base {model.base}, which knows nothing of the usual")
     horizon = edition.leads[-1] + 1
     return configure(model.network, horizon=horizon, **seen_sizes(config, model), **model.change)
 
@@ -57,9 +61,9 @@ def seen_sizes(config: RunConfig, model: Model) -> dict[str, int]:
 
 
 def task_of(config: RunConfig, model: Model, data: TrainingData) -> Task:
-    """Return what a model is trained to do."""
+    """Return what a model is trained to do; what its base is made of is fitted."""
     edition = config.chosen_edition()
-    return Task(
+    task = Task(
         leads=edition.leads,
         history=config.history,
         base=model.base,
@@ -72,7 +76,9 @@ def task_of(config: RunConfig, model: Model, data: TrainingData) -> Task:
         sees=model.sees,
         recent=model.recent,
         scored=edition.forecast_channels,
+        interpolated=model.interpolated,
     )
+    return fit_levels(task, model.levels, data.train.examples) if model.levels else task
 
 
 def loss_weights(model: Model, edition: Edition) -> tuple[float, ...] | None:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from flows.model_config import (
+    ALONE,
     NAIVE,
     Compare,
     Ensemble,
@@ -120,7 +121,10 @@ class RunConfig(Section):
             frames = name.removeprefix("moving_average_")
             if frames.isdecimal() and int(frames) > self.history:
                 raise ValueError(f"{name} takes {frames} frames, but history is {self.history}")
-            if name in self.models or name.endswith(".safetensors") or re.fullmatch(NAIVE, name):
+            network = name.removesuffix(ALONE)
+            if network in self.models or network.endswith(".safetensors"):
+                continue
+            if re.fullmatch(NAIVE, name):
                 continue
             if name not in self.ensembles:
                 raise ValueError(

@@ -50,6 +50,7 @@ class CityInputs:
         names: Sequence[str],
         folder: Path,
         *,
+        interpolated: bool = False,
         keep: int = KEEP_DAYS,
         workers: int = 2,
     ) -> CityInputs:
@@ -61,6 +62,7 @@ class CityInputs:
             base: What the network corrects, as in `crevnet.task.Task`.
             names: Extra planes, as in `pipeline.context`.
             folder: Where fitted values are kept.
+            interpolated: Whether what is usual lies on lines between the hours.
             keep: Days whose usual frames stay in memory.
             workers: Days read at once.
 
@@ -70,7 +72,9 @@ class CityInputs:
         """
         usual = None
         if base in NEEDS_USUAL or "usual" in names:
-            usual = UsualFrames.fit(store, days, folder, keep=keep, workers=workers)
+            usual = UsualFrames.fit(
+                store, days, folder, keep=keep, interpolated=interpolated, workers=workers
+            )
         context = None
         if names:
             context = Context.fit(store, days, names, folder, usual=usual, workers=workers)

@@ -10,8 +10,10 @@ from flows.section import Section
 
 NAIVE = r"zeros|persistence|window_mean|moving_average_[1-9][0-9]*|climatology|mix"
 TRAINED = r"[a-z][a-z0-9_-]*"
-ModelName = Annotated[str, Field(pattern=rf"^({NAIVE}|{TRAINED}|.+\.safetensors)$")]
-"""A naive forecast, a model of the configuration, or a model's file."""
+ALONE = "@base"
+"""Behind a network's name: its base alone, without the network's word."""
+ModelName = Annotated[str, Field(pattern=rf"^({NAIVE}|({TRAINED}|.+\.safetensors)({ALONE})?)$")]
+"""A naive forecast, a model of the configuration or its file, or the base alone of such a one."""
 TrainedName = Annotated[str, Field(pattern=rf"^{TRAINED}$")]
 
 
@@ -77,6 +79,12 @@ class Model(Section):
     )
     base: Literal["none", "window_mean", "climatology", "mix"] = Field(
         "mix", description="What its word is a correction to."
+    )
+    interpolated: bool = Field(
+        False, description="Take what is usual from lines between the hours, not from steps."
+    )
+    levels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="Add to the base how the city stands within so many cells, fitted."
     )
     scale: float = Field(4.0, gt=0, description="What it sees and says is so many times as large.")
     sees: int | None = Field(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from flows.config import RunConfig
-from flows.model_config import NAIVE
+from flows.model_config import ALONE, NAIVE
 from pipeline.forecasters import Forecaster, MovingAverage, Persistence, Zeros
 from pipeline.mix import Mix, fitted_mix
 from pipeline.store import Store
@@ -56,13 +56,15 @@ def identity(config: RunConfig, store: Store, name: str) -> str:
 
     how = config.forecasting
     flips = f" {sorted({*how.flips})}" if how.flips else ""
-    return f"{checksum(config, name)} {how.bfloat16}{flips}"
+    said = name.removesuffix(ALONE)
+    return f"{checksum(config, said)}{name.removeprefix(said)} {how.bfloat16}{flips}"
 
 
 def _load(config: RunConfig, store: Store, name: str) -> Forecaster:
     from flows.networks import load_network  # with torch: only where there is a network
 
-    return load_network(config, store, name)
+    network = name.removesuffix(ALONE)
+    return load_network(config, store, network, alone=network != name)
 
 
 def _build(name: str, mix: Mix | None) -> Forecaster:

@@ -50,6 +50,7 @@ class NetworkForecaster:
         bfloat16: Whether convolutions run in bfloat16.
         mirrors: The forecast is the mean over the city as it is and mirrored by each of these.
         learned: Days whose windows its weights were trained on.
+        alone: Whether the base speaks alone, without the network.
     """
 
     correction: Correction
@@ -59,6 +60,7 @@ class NetworkForecaster:
     bfloat16: bool = False
     mirrors: tuple[Mirror, ...] = ()
     learned: tuple[str, ...] = ()
+    alone: bool = False
 
     def forecast(
         self, history: NDArray[np.float32], windows: Sequence[Window]
@@ -97,7 +99,10 @@ class NetworkForecaster:
         )
         frames = torch.from_numpy(np.ascontiguousarray(history)).to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            said = self.correction.ahead(frames, usual, static)
+            if self.alone:
+                said = self.correction.alone(frames, usual)
+            else:
+                said = self.correction.ahead(frames, usual, static)
         forecast: NDArray[np.float32] = said.float().cpu().numpy()
         return forecast
 
@@ -116,8 +121,10 @@ def models_folder(config: RunConfig) -> Path:
     return config.out / "models"
 
 
-def load_network(config: RunConfig, store: Store, name: str) -> NetworkForecaster:
-    """Return a trained network as a forecaster of a city.
+def load_network(
+    config: RunConfig, store: Store, name: str, *, alone: bool = False
+) -> NetworkForecaster:
+    """Return a trained network as a forecaster of a city, or its base alone.
 
     Raises:
         ModelError: There is no such file, it is damaged, or it was trained for another edition,
@@ -149,6 +156,7 @@ def load_network(config: RunConfig, store: Store, name: str) -> NetworkForecaste
         task.base,
         task.inputs,
         config.out / "fitted",
+        interpolated=task.interpolated,
         workers=max(1, config.workers),
     )
     correction = Correction(network, task).eval()
@@ -161,6 +169,7 @@ def load_network(config: RunConfig, store: Store, name: str) -> NetworkForecaste
         how.bfloat16,
         mirrors,
         tuple(_days(extra, "learned", city) or days),  # of unsaid days, any
+        alone,
     )
 
 

@@ -134,6 +134,7 @@ def _train(
     reading: dict[str, Any] = {
         "base": model.base,
         "inputs": model.inputs,
+        "interpolated": model.interpolated,
         "batch": settings.batch,
         "seed": settings.seed,
         "multiple": getattr(config_of(description), "factor", 1),
@@ -171,7 +172,7 @@ def _train(
         folder,
         fabric=fabric,
         save_best=save_best,
-        data=data.identity,
+        data=f"{data.identity} {list(model.levels)}" if model.levels else data.identity,
     )
     return Trained(path, folder, report, fabric.global_rank == 0)
 

@@ -64,6 +64,7 @@ def training_data(
     base: str,
     inputs: Sequence[str],
     batch: int,
+    interpolated: bool = False,
     seed: int = 0,
     multiple: int = 1,
     world: int = 1,
@@ -78,6 +79,7 @@ def training_data(
         base: What the network corrects, as in `crevnet.task.Task`.
         inputs: Extra planes, as in `pipeline.context`.
         batch: Windows of a batch, over all processes.
+        interpolated: Whether what is usual lies on lines between the hours.
         seed: Of order and augmentation.
         multiple: What the network asks a crop's sides to be a multiple of.
         world: Processes that train together.
@@ -107,6 +109,7 @@ def training_data(
             base,
             inputs,
             folder,
+            interpolated=interpolated,
             keep=at_once + 1,
             workers=workers,
         )
@@ -140,7 +143,9 @@ def training_data(
         fitted,
         weights,
         planes(inputs, edition),
-        _identity(stores, reading, base, list(inputs), batch, seed, at_once, cut, sparse),
+        _identity(
+            stores, reading, base, interpolated, list(inputs), batch, seed, at_once, cut, sparse
+        ),
     )
 
 

@@ -31,6 +31,7 @@ from pipeline.climatology import (
     mean_steps,
     what_fits_rest_on,
 )
+from pipeline.clock import local_minutes
 from pipeline.errors import StoreError
 from pipeline.layout import WHITE
 from pipeline.mix import Mix, fingerprint, fit_mix, load_mix, save_mix
@@ -40,6 +41,7 @@ from pipeline.windows import Cut
 FIT_VERSION = 1
 """Of the way sums are kept: a new one adds up every city anew."""
 KEEP_DAYS = 4
+MINUTES_PER_HOUR = 60
 ALL = slice(None)
 HALVES = (np.arange(1 << 16) / (WHITE * STEPS_PER_BYTE)).astype(np.float16)
 """Steps of 1/256 byte as float16 in [0, 1]: looking up is many times as fast as rounding."""
@@ -58,6 +60,8 @@ class UsualFrames:
         days: Days it was fitted on; each is left out of its own usual.
         grouping: What is told apart, as in `Climatology`.
         path: Sums over all days by group, `(G, C, H, W)` uint32 in an npy file.
+        interpolated: Whether a frame lies on the line between the hours about it, each taken for
+            its middle, instead of being its hour's mean: no steps at full hours, and less noise.
         keep: Days whose means are kept in memory, 2 bytes a cell, channel and hour each.
     """
 
@@ -66,6 +70,7 @@ class UsualFrames:
     grouping: Grouping
     path: Path
     keep: int = KEEP_DAYS
+    interpolated: bool = False
     _total: tuple[GroupSums, NDArray[np.uint64]] | None = field(default=None, repr=False)
     _kept: OrderedDict[str | bytes, DaySteps] = field(default_factory=OrderedDict, repr=False)
 
@@ -77,6 +82,7 @@ class UsualFrames:
         folder: Path,
         *,
         keep: int = KEEP_DAYS,
+        interpolated: bool = False,
         workers: int = 2,
     ) -> UsualFrames:
         """Return what is usual by these days; sums are added up once and kept under `folder`.
@@ -93,21 +99,27 @@ class UsualFrames:
             )
         with suppress(StoreError):  # sums that are missing or spoiled are made again
             map_array(path, _sums_shape(store, grouping))
-            return cls(store, tuple(days), grouping, path, keep)
+            return cls(store, tuple(days), grouping, path, keep, interpolated)
         total = fit_sums(store, days, grouping, workers=workers)
         save_array(path, np.moveaxis(total.sums, -1, -3))
-        return cls(store, tuple(days), grouping, path, keep)
+        return cls(store, tuple(days), grouping, path, keep, interpolated)
 
     def frames(self, day: str, start: int, stop: int) -> NDArray[np.float32]:
         """Return what is usual at frames `start` to `stop`, `(n, C, H, W)` in [0, 1]."""
-        labels, (groups, steps) = self._labels(day, start, stop), self._day(day)
+        self._check(day, start, stop)
+        if self.interpolated:
+            return self._between(day, start, stop)
+        labels, (groups, steps) = self._labels(day)[start:stop], self._day(day)
         return _to_unit(steps[np.searchsorted(groups, labels)])
 
     def half(
         self, day: str, start: int, stop: int, rows: slice = ALL, columns: slice = ALL
     ) -> NDArray[np.float16]:
         """Return the same of some rows and columns, `(n, C, h, w)` float16: what training reads."""
-        labels, (groups, steps) = self._labels(day, start, stop), self._day(day)
+        self._check(day, start, stop)
+        if self.interpolated:
+            return self._between(day, start, stop, rows, columns).astype(np.float16)
+        labels, (groups, steps) = self._labels(day)[start:stop], self._day(day)
         part = steps[:, :, rows, columns]
         usual = np.empty((len(labels), *part.shape[1:]), np.float16)
         edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
@@ -116,19 +128,39 @@ class UsualFrames:
                 usual[first:end] = HALVES[part[np.searchsorted(groups, labels[first])]]
         return usual
 
+    def _between(
+        self, day: str, start: int, stop: int, rows: slice = ALL, columns: slice = ALL
+    ) -> NDArray[np.float32]:
+        """Return frames on the lines between the hours; at a day's ends, its first and last."""
+        edition, labels, (groups, steps) = self.store.edition, self._labels(day), self._day(day)
+        _, minute = local_minutes(edition, self.store.city, day)
+        half = MINUTES_PER_HOUR // edition.bin_minutes // 2
+        middle = minute[start:stop] % MINUTES_PER_HOUR + edition.bin_minutes / 2
+        share = (middle / MINUTES_PER_HOUR + 0.5) % 1  # of the later hour
+        frames, last = np.arange(start, stop), len(labels) - 1
+        part = steps[:, :, rows, columns]
+        earlier, later = (
+            _to_unit(part[np.searchsorted(groups, labels[np.clip(at, 0, last)])])
+            for at in (frames - half, frames + half)
+        )
+        weight = share.astype(np.float32)[:, None, None, None]
+        return earlier * (1 - weight) + later * weight
+
     def mean(self) -> NDArray[np.float32]:
         """Return the mean of all frames of all days, `(C, H, W)` in [0, 1]."""
         total, everything = self._sums()
         mean: NDArray[np.float32] = (everything / total.frames.sum() / WHITE).astype(np.float32)
         return mean
 
-    def _labels(self, day: str, start: int, stop: int) -> NDArray[np.int64]:
+    def _labels(self, day: str) -> NDArray[np.int64]:
+        return group_of(self.store.edition, self.store.city, day, self.grouping)
+
+    def _check(self, day: str, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= self.store.edition.frames_per_day:
             raise StoreError(
                 f"{self.store.root}: frames {start} to {stop} of {day}, "
                 f"expected 0 to {self.store.edition.frames_per_day}"
             )
-        return group_of(self.store.edition, self.store.city, day, self.grouping)[start:stop]
 
     def _day(self, day: str) -> DaySteps:
         """Return the groups that a day touches, in order, and their means `(g, C, H, W)`."""
@@ -160,11 +192,11 @@ class UsualFrames:
             self._total = GroupSums(sums, frames), sums.sum(axis=0, dtype=np.uint64)
         return self._total
 
-    def __getstate__(self) -> tuple[Store, tuple[str, ...], Grouping, Path, int]:
-        return self.store, self.days, self.grouping, self.path, self.keep
+    def __getstate__(self) -> tuple[Store, tuple[str, ...], Grouping, Path, int, bool]:
+        return self.store, self.days, self.grouping, self.path, self.keep, self.interpolated
 
-    def __setstate__(self, state: tuple[Store, tuple[str, ...], Grouping, Path, int]) -> None:
-        self.store, self.days, self.grouping, self.path, self.keep = state
+    def __setstate__(self, state: tuple[Store, tuple[str, ...], Grouping, Path, int, bool]) -> None:
+        self.store, self.days, self.grouping, self.path, self.keep, self.interpolated = state
         self._total, self._kept = None, OrderedDict()
 
 

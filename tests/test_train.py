@@ -80,6 +80,33 @@ def test_from_training_to_submission(trained):
     assert result.exit_code == 0, result.stderr
 
 
+def test_the_base_alone_is_a_rung_of_the_ladder(ingested):
+    """With a climatology for a base it is the climatology; with lines and levels it is neither."""
+    of_hours = U_NET | {"sees": None}
+    of_lines = U_NET | {"interpolated": True, "levels": [2]}
+    models = {"hours": of_hours, "lines": of_lines}
+    ladder = ["climatology", "hours@base", "hours", "lines@base", "lines"]
+    add(ingested, models=models, ladder=ladder, maps={"models": ["lines@base"]})
+    assert t4c("train", ingested.config).exit_code == 0
+    result = t4c("score", ingested.config, "--json")
+    assert result.exit_code == 0, result.stderr
+    scores = {name: row["mse"] for name, row in facts(result)["scores"].items()}
+    assert scores["hours@base"] == pytest.approx(scores["climatology"], rel=1e-3)
+    others = [scores[name] for name in ("hours", "lines@base", "lines", "climatology")]
+    assert len({round(score, 6) for score in others}) == 4
+    assert t4c("maps", ingested.config).exit_code == 0
+    result = t4c("score", ingested.config, "--set", "ladder=[mix, nobody@base]")
+    assert result.exit_code != 0
+    assert "nobody@base" in result.stderr
+
+
+def test_levels_of_a_base_that_knows_nothing_of_the_usual_are_refused(ingested):
+    add(ingested, models={"tiny": TINY_NET | {"base": "none", "teacher": 0, "levels": [2]}})
+    result = t4c("train", ingested.config)
+    assert result.exit_code != 0
+    assert "levels" in result.stderr
+
+
 def test_a_model_trained_twice_is_the_same_file(trained, tmp_path):
     path = trained.out / "models" / "tiny.safetensors"
     before = path.read_bytes()

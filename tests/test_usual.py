@@ -76,6 +76,27 @@ def test_half_is_the_same_in_float16_of_any_part(stores, tmp_path):
         np.testing.assert_array_equal(half, whole[..., rows, columns].astype(np.float16))
 
 
+def test_interpolated_frames_lie_on_lines_between_the_middles_of_hours(stores, tmp_path):
+    """30-minute bins: a bin's middle is 15 or 45 minutes past, an hour's middle 30 minutes."""
+    for store in stores:
+        steps = UsualFrames.fit(store, TRAINING, tmp_path)
+        lines = UsualFrames.fit(store, TRAINING, tmp_path, interpolated=True)
+        assert lines.path == steps.path
+        for day in (TRAINING[1], VALIDATION[0]):
+            hourly = steps.frames(day, 0, 48)[::2]  # all bins of an hour are the same
+            middles = 30 + 60 * np.arange(24)
+            bins = 15 + 30 * np.arange(48)
+            flat = hourly.reshape(24, -1)
+            expected = np.stack([np.interp(bins, middles, cell) for cell in flat.T], 1)
+            found = lines.frames(day, 0, 48)
+            np.testing.assert_allclose(found, expected.reshape(48, 3, 11, 7), atol=1e-6)
+            rows, columns = slice(2, 9), slice(1, 4)
+            np.testing.assert_array_equal(
+                pickle.loads(pickle.dumps(lines)).half(day, 5, 20, rows, columns),
+                found[5:20, :, rows, columns].astype(np.float16),
+            )
+
+
 def test_mean_is_of_all_frames(stores, tmp_path):
     usual = UsualFrames.fit(stores[0], TRAINING, tmp_path)
     frames = np.concatenate([to_model(stores[0].read_day(day)) for day in TRAINING])
