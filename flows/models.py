@@ -11,6 +11,7 @@ from flows.model_config import NAIVE
 from pipeline.forecasters import Forecaster, MovingAverage, Persistence, Zeros
 from pipeline.mix import Mix, fitted_mix
 from pipeline.store import Store
+from pipeline.usual import digest
 
 
 def build_models(config: RunConfig, store: Store, names: Iterable[str]) -> dict[str, Forecaster]:
@@ -56,7 +57,10 @@ def identity(config: RunConfig, store: Store, name: str) -> str:
 
     how = config.forecasting
     flips = f" {sorted({*how.flips})}" if how.flips else ""
-    return f"{checksum(config, name)} {how.bfloat16}{flips}"
+    unseen = ""
+    if how.unseen_city != "refuse":
+        unseen = f" {how.unseen_city} {digest(store, store.days('training'))}"
+    return f"{checksum(config, name)} {how.bfloat16}{flips}{unseen}"
 
 
 def _load(config: RunConfig, store: Store, name: str) -> Forecaster:

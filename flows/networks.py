@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,13 +19,16 @@ from crevnet.devices import OtherProcessError
 from crevnet.loop import DivergedError
 from crevnet.task import Task
 from crevnet.zoo import ZooError
+from flows.blueprint import frames_of
+from flows.cities import name_of
 from flows.config import RunConfig
 from flows.examples import CityInputs
+from flows.window_inputs import WindowInputs
 from pipeline.context import planes
 from pipeline.errors import ModelError
 from pipeline.flips import Mirror, forecast_mirrors
 from pipeline.store import Store
-from pipeline.usual import digest
+from pipeline.usual import digest, mix_weights
 from pipeline.windows import Window
 
 
@@ -36,6 +39,25 @@ def named_faults() -> Iterator[None]:
         yield
     except (CheckpointError, ZooError, DivergedError, OtherProcessError) as fault:
         raise ModelError(str(fault)) from None
+
+
+class Told(Protocol):
+    """What a network is told of a city besides the frames."""
+
+    def told(
+        self, history: NDArray[np.float32], windows: Sequence[Window]
+    ) -> tuple[NDArray[np.float16] | None, NDArray[np.float16] | None]:
+        """Return what is usual `(B, T + horizon, C, H, W)` and the planes `(B, S, H, W)`."""
+        ...
+
+    def mirrored(
+        self,
+        turn: Mirror,
+        usual: NDArray[np.float16] | None,
+        static: NDArray[np.float16] | None,
+    ) -> tuple[NDArray[np.float16] | None, NDArray[np.float16] | None]:
+        """Return the same, mirrored."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +75,7 @@ class NetworkForecaster:
     """
 
     correction: Correction
-    inputs: CityInputs
+    inputs: Told
     device: torch.device
     batch: int = 4
     bfloat16: bool = False
@@ -81,7 +103,7 @@ class NetworkForecaster:
     def _forecast(
         self, history: NDArray[np.float32], windows: Sequence[Window]
     ) -> NDArray[np.float32]:
-        usual, static = self.inputs.side_by_side(windows)
+        usual, static = self.inputs.told(history, windows)
         total = self._say(history, usual, static)
         for turn in self.mirrors:
             said = self._say(turn.means(history), *self.inputs.mirrored(turn, usual, static))
@@ -119,6 +141,9 @@ def models_folder(config: RunConfig) -> Path:
 def load_network(config: RunConfig, store: Store, name: str) -> NetworkForecaster:
     """Return a trained network as a forecaster of a city.
 
+    A city that it did not learn from is met as `forecasting.unseen_city` says. Where that allows
+    it, the naive mix below its word is fitted on the city too, if any day of it may be used.
+
     Raises:
         ModelError: There is no such file, it is damaged, or it was trained for another edition,
             city, grid, history or set of days.
@@ -133,8 +158,15 @@ def load_network(config: RunConfig, store: Store, name: str) -> NetworkForecaste
         torch.set_num_threads(config.forecasting.threads)
     with named_faults():
         network, task, extra = load_model(path, device)
-    _check(path, network, task, config, store)
-    city = store.city.name
+    _check(path, network, task, extra, config, store)
+    correction = Correction(network, task).eval()
+    how = config.forecasting
+    city = name_of(task.edition, store.edition, store.city)
+    common = (device, how.batch, how.bfloat16, mirrors)
+    if city not in task.cities:
+        task, inputs = _unseen(task, extra, config, store)
+        correction = Correction(network, task).eval()
+        return NetworkForecaster(correction.to(device), inputs, *common)
     days, fitted = _days(extra, "days", city), _entry(extra, "fitted", city)
     if days is None or not isinstance(fitted, str):
         raise ModelError(f"{path}: does not say which days of {city} it was fitted on")
@@ -143,25 +175,43 @@ def load_network(config: RunConfig, store: Store, name: str) -> NetworkForecaste
         raise ModelError(f"{path}: fitted on days that {city}'s store does not have: {unknown}")
     if digest(store, days) != fitted:
         raise ModelError(f"{path}: days of {city} were other ones when it was trained")
-    inputs = CityInputs.fit(
+    learned = tuple(_days(extra, "learned", city) or days)  # of unsaid days, any
+    fit = _inputs(task, extra, config, store, days)
+    return NetworkForecaster(correction.to(device), fit, *common, learned)
+
+
+def _inputs(
+    task: Task, extra: dict[str, Any], config: RunConfig, store: Store, days: Sequence[str]
+) -> CityInputs:
+    return CityInputs.fit(
         store,
         days,
         task.base,
         task.inputs,
         config.out / "fitted",
+        known=known_cities(extra),
         workers=max(1, config.workers),
     )
-    correction = Correction(network, task).eval()
-    how = config.forecasting
-    return NetworkForecaster(
-        correction.to(device),
-        inputs,
-        device,
-        how.batch,
-        how.bfloat16,
-        mirrors,
-        tuple(_days(extra, "learned", city) or days),  # of unsaid days, any
-    )
+
+
+def _unseen(
+    task: Task, extra: dict[str, Any], config: RunConfig, store: Store
+) -> tuple[Task, Told]:
+    """Return the task and what is told of a city that a network did not learn from."""
+    if config.forecasting.unseen_city == "window":
+        return task, WindowInputs.of(task, store.edition, store.city, known_cities(extra))
+    days, folder = store.days("training"), config.out / "fitted"
+    if task.base == "mix":
+        workers = max(1, config.workers)
+        weights = mix_weights(store, days, config.cut(store.edition), folder, workers=workers)
+        task = replace(task, weights=tuple(tuple(map(float, row)) for row in weights))
+    return task, _inputs(task, extra, config, store, days)
+
+
+def known_cities(extra: dict[str, Any]) -> tuple[str, ...]:
+    """Return the cities that have a plane of `city`, as a model's file says."""
+    known = extra.get("known")
+    return tuple(map(str, known)) if isinstance(known, list) else ()
 
 
 def _entry(extra: dict[str, Any], name: str, city: str) -> Any:
@@ -208,19 +258,28 @@ def device_of(config: RunConfig) -> torch.device:
 
 
 def _check(
-    path: Path, network: torch.nn.Module, task: Task, config: RunConfig, store: Store
+    path: Path,
+    network: torch.nn.Module,
+    task: Task,
+    extra: dict[str, Any],
+    config: RunConfig,
+    store: Store,
 ) -> None:
-    edition = store.edition
+    edition, city = store.edition, store.city
     channels = edition.frame_shape[2]
-    static = planes(task.inputs, edition) + (channels if task.recent else 0)
+    known = known_cities(extra)
+    static = planes(task.inputs, edition, known) + (channels if task.recent else 0)
     wanted = {
         "extra planes": (getattr(network.config, "static_channels", static), static),
         "channels of a frame": (getattr(network.config, "channels", channels), channels),
-        "edition": (task.edition, edition.name),
         "channels": (task.channels, edition.channels),
         "leads": (task.leads, edition.leads),
         "history": (task.history, config.history),
+        "frames": (extra.get("frames", frames_of(edition)), frames_of(edition)),
     }
+    unseen = name_of(task.edition, edition, city) not in task.cities
+    if unseen and config.forecasting.unseen_city == "refuse":
+        wanted["edition"] = (task.edition, edition.name)
     if task.grid is not None:
         wanted["grid"] = (task.grid, edition.frame_shape[:2])
     faults = [
@@ -228,7 +287,10 @@ def _check(
         for what, (learned, here) in wanted.items()
         if learned != here
     ]
-    if store.city.name not in task.cities:
-        faults.append(f"cities {list(task.cities)}, and not {store.city.name}")
+    if unseen and config.forecasting.unseen_city == "refuse":
+        faults.append(
+            f"cities {list(task.cities)}, and not {city.name} "
+            "(forecasting.unseen_city can allow that)"
+        )
     if faults:
         raise ModelError(f"{path}: learned {'; '.join(faults)}")

@@ -288,9 +288,9 @@ def test_days_at_once_are_what_memory_allows():
     full = read_edition("traffic4cast2019")
     one = replace(full, cities=full.cities[:1])
     small = read_edition("sf_taxi")
-    assert days_in_memory(small, "mix", ()) == 14
-    assert days_in_memory(full, "none", ("hour",)) == 14
-    assert 2 <= days_in_memory(full, "mix", ()) < days_in_memory(one, "mix", ()) < 14
+    assert days_in_memory([small], "mix", ()) == 14
+    assert days_in_memory([full], "none", ("hour",)) == 14
+    assert 2 <= days_in_memory([full], "mix", ()) < days_in_memory([one], "mix", ()) < 14
 
 
 def test_split_days_takes_the_last(stores):

@@ -92,9 +92,11 @@ def check_units(sources: Iterable[Source], settings: Rasterising) -> None:
         if len(units) != 1:
             found = f"{units} by several patterns" if units else "no pattern that fits"
             faults.append(f"{source.file}: speed_unit has {found}, expected one")
-    for pattern in settings.speed_unit:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            faults.append(f"speed_unit: {pattern!r} fits none of {len(names)} files")
+    faults += [
+        f"speed_unit: {pattern!r} fits none of {len(names)} files"
+        for pattern in settings.speed_unit
+        if not any(fnmatchcase(name, pattern) for name in names)
+    ]
     if faults:
         raise PointsError("\n".join(faults))
 
