@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from crevnet.checkpoint import CheckpointError, load_model
 from crevnet.correction import Correction
@@ -23,13 +21,13 @@ from flows.blueprint import frames_of
 from flows.cities import name_of
 from flows.config import RunConfig
 from flows.examples import CityInputs
+from flows.network_forecaster import NetworkForecaster, Told
 from flows.window_inputs import WindowInputs
 from pipeline.context import planes
 from pipeline.errors import ModelError
-from pipeline.flips import Mirror, forecast_mirrors
+from pipeline.flips import forecast_mirrors
 from pipeline.store import Store
 from pipeline.usual import digest, mix_weights
-from pipeline.windows import Window
 
 
 @contextmanager
@@ -39,89 +37,6 @@ def named_faults() -> Iterator[None]:
         yield
     except (CheckpointError, ZooError, DivergedError, OtherProcessError) as fault:
         raise ModelError(str(fault)) from None
-
-
-class Told(Protocol):
-    """What a network is told of a city besides the frames."""
-
-    def told(
-        self, history: NDArray[np.float32], windows: Sequence[Window]
-    ) -> tuple[NDArray[np.float16] | None, NDArray[np.float16] | None]:
-        """Return what is usual `(B, T + horizon, C, H, W)` and the planes `(B, S, H, W)`."""
-        ...
-
-    def mirrored(
-        self,
-        turn: Mirror,
-        usual: NDArray[np.float16] | None,
-        static: NDArray[np.float16] | None,
-    ) -> tuple[NDArray[np.float16] | None, NDArray[np.float16] | None]:
-        """Return the same, mirrored."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class NetworkForecaster:
-    """A network and what it is told of a city; a `pipeline.forecasters.Forecaster`.
-
-    Attributes:
-        correction: The network and its task, on its device.
-        inputs: What it is told besides the frames.
-        device: Where it runs.
-        batch: Windows at a time.
-        bfloat16: Whether convolutions run in bfloat16.
-        mirrors: The forecast is the mean over the city as it is and mirrored by each of these.
-        learned: Days whose windows its weights were trained on.
-    """
-
-    correction: Correction
-    inputs: Told
-    device: torch.device
-    batch: int = 4
-    bfloat16: bool = False
-    mirrors: tuple[Mirror, ...] = ()
-    learned: tuple[str, ...] = ()
-
-    def forecast(
-        self, history: NDArray[np.float32], windows: Sequence[Window]
-    ) -> NDArray[np.float32]:
-        """Return forecasts of the windows' leads, `(B, L, C, H, W)` in [0, 1].
-
-        Raises:
-            ModelError: It was trained for other leads, or another history.
-        """
-        task = self.correction.task
-        found, trained = (history.shape[1], windows[0].leads), (task.history, task.leads)
-        if found != trained:
-            raise ModelError(f"history and leads {found}, but the network learned {trained}")
-        parts = [
-            self._forecast(history[at : at + self.batch], windows[at : at + self.batch])
-            for at in range(0, len(windows), self.batch)
-        ]
-        return np.concatenate(parts)
-
-    def _forecast(
-        self, history: NDArray[np.float32], windows: Sequence[Window]
-    ) -> NDArray[np.float32]:
-        usual, static = self.inputs.told(history, windows)
-        total = self._say(history, usual, static)
-        for turn in self.mirrors:
-            said = self._say(turn.means(history), *self.inputs.mirrored(turn, usual, static))
-            total += turn.means(said)
-        return total / np.float32(1 + len(self.mirrors))
-
-    @torch.inference_mode()
-    def _say(
-        self, history: NDArray[np.float32], *inputs: NDArray[np.float16] | None
-    ) -> NDArray[np.float32]:
-        usual, static = (
-            None if half is None else torch.from_numpy(half).to(self.device) for half in inputs
-        )
-        frames = torch.from_numpy(np.ascontiguousarray(history)).to(self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            said = self.correction.ahead(frames, usual, static)
-        forecast: NDArray[np.float32] = said.float().cpu().numpy()
-        return forecast
 
 
 def model_path(config: RunConfig, name: str) -> Path:

@@ -45,12 +45,7 @@ def label(edition: Edition, city: City) -> str:
 
 
 def count(name: str, edition: Edition, known: Sequence[str] = ()) -> int:
-    """Return how many planes a name stands for.
-
-    Args:
-        name: Of the planes.
-        edition: What frames are.
-        known: Cities that have a plane of `city`, by `label`.
+    """Return how many planes a name stands for, where some cities are known by `label`.
 
     Raises:
         ConfigError: There is no such input.
@@ -132,11 +127,7 @@ class Context:
     ) -> NDArray[np.float16]:
         """Return the planes of a window, `(S, h, w)` in [0, 1], of some rows and columns.
 
-        Args:
-            window: Which.
-            rows: Its rows.
-            columns: Its columns.
-            forget: Do not say which city it is.
+        To `forget` is not to say which city it is.
         """
         height, width, _ = self.edition.frame_shape
         sides = len(range(height)[rows]), len(range(width)[columns])
