@@ -162,8 +162,8 @@ def make_model(config: Path, path: Path, name: str) -> int:
     from crevnet.task import Task
     from crevnet.zoo import build
     from flows.config import read_config
+    from pipeline.kept_fits import digest
     from pipeline.store import Store
-    from pipeline.usual import digest
 
     run = read_config(config)
     edition, (city,) = run.read_edition(), run.chosen_cities()

@@ -7,16 +7,17 @@ from typing import Any
 from crevnet.settings import NO_MATTER
 from crevnet.task import Task
 from crevnet.zoo import Description, configure
+from flows.cities import training_editions
 from flows.config import RunConfig
 from flows.examples import NEEDS_USUAL
 from flows.level_fit import fit_levels
 from flows.model_config import Model
 from flows.training_data import TrainingData
 from pipeline.climatology import choose_grouping
-from pipeline.context import planes
+from pipeline.context import label, planes
 from pipeline.editions import Edition
 from pipeline.errors import ConfigError
-from pipeline.usual import digest
+from pipeline.kept_fits import digest
 
 FITTED = {"network", "channels", "history", "horizon", "static_channels"}
 """What follows from the run, and is not to be changed by hand."""
@@ -28,6 +29,17 @@ def describe_network(config: RunConfig, model: Model) -> Description:
     Raises:
         ConfigError: The model asks for what the edition or the run cannot give.
         ZooError: There is no such network, or it cannot be so.
+    """
+    check_model(config, model)
+    horizon = config.chosen_edition().leads[-1] + 1
+    return configure(model.network, horizon=horizon, **seen_sizes(config, model), **model.change)
+
+
+def check_model(config: RunConfig, model: Model) -> None:
+    """Refuse what the edition or the run cannot give a model.
+
+    Raises:
+        ConfigError: It asks for that.
     """
     edition = config.chosen_edition()
     channels = edition.frame_shape[2]
@@ -47,15 +59,15 @@ def describe_network(config: RunConfig, model: Model) -> Description:
         )
     if model.levels and model.base not in NEEDS_USUAL:
         raise ConfigError(f"levels: not with base {model.base}, which knows nothing of the usual")
-    horizon = edition.leads[-1] + 1
-    return configure(model.network, horizon=horizon, **seen_sizes(config, model), **model.change)
 
 
 def seen_sizes(config: RunConfig, model: Model) -> dict[str, int]:
     """Return the channels, frames and extra planes that a model's network sees."""
     edition = config.chosen_edition()
     channels = edition.frame_shape[2]
-    static = planes(model.inputs, edition) + (channels if model.recent else 0)
+    editions = training_editions(config, model.reading)
+    known = [label(every, city) for every in editions for city in every.cities]
+    static = planes(model.inputs, edition, known) + (channels if model.recent else 0)
     history = model.sees or config.history
     return {"channels": channels, "history": history, "static_channels": static}
 
@@ -92,12 +104,12 @@ def loss_weights(model: Model, edition: Edition) -> tuple[float, ...] | None:
 def record_of(model: Model, data: TrainingData) -> dict[str, Any]:
     """Return what a model's file says besides its task: plain values.
 
-    `days` are those that its inputs are fitted on when it forecasts, by city: the held-out ones
+    `frames` is what else a frame's values mean, `known` the cities with a plane of `city`. `days`
+    are those that its inputs are fitted on when it forecasts, by city: the held-out ones
     too, unless that would change how hours are grouped, and so what usual means.
     """
     fitted, checksums = {}, {}
-    for source in data.train.examples.sources:
-        store, city = source.store, source.store.city.name
+    for city, store in data.stores.items():
         days = list(data.days[city])
         more = [*days, *data.held_out_days[city]]
         same = choose_grouping(store.edition, days) == choose_grouping(store.edition, more)
@@ -108,5 +120,13 @@ def record_of(model: Model, data: TrainingData) -> dict[str, Any]:
         "days": fitted,
         "learned": {city: list(days) for city, days in data.days.items()},
         "fitted": checksums,
+        "frames": frames_of(data.edition),
+        "known": list(data.known),
         "model": model.model_dump(mode="json", exclude=no_matter),
     }
+
+
+def frames_of(edition: Edition) -> dict[str, Any]:
+    """Return what the values and the steps of frames mean, besides their channels' names."""
+    headings = [[code, name] for code, name in sorted(edition.headings.items())]
+    return {"bin_minutes": edition.bin_minutes, "headings": headings}

@@ -103,6 +103,17 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _known_starts(self) -> RunConfig:
+        for name, model in self.models.items():
+            start = model.start_from
+            if start is None or start.endswith(".safetensors"):
+                continue
+            if start not in self.models or start == name:
+                others = [other for other in self.models if other != name]
+                raise ValueError(f"models.{name}.start_from: no {start!r}; there are {others}")
+        return self
+
+    @model_validator(mode="after")
     def _known_names(self) -> RunConfig:
         several = [
             *(("ladder", name) for name in self.ladder),

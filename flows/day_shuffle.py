@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -94,12 +95,15 @@ class InOrder:
         world: Processes; each takes every `world`-th window of each batch, the last ones may have
             a batch less.
         rank: Which of them this is.
+        ends: Windows before which a batch ends anyway, rising: where frames become of another
+            size.
     """
 
     total: int
     batch: int
     world: int = 1
     rank: int = 0
+    ends: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self.batch, self.world, self.rank)
@@ -109,11 +113,11 @@ class InOrder:
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Return this process's share of each batch; all epochs are alike."""
-        starts = range(0, self.total, self.batch)
-        ends = [min(start + self.batch, self.total) for start in starts]
+        edges = [0, *self.ends, self.total]
         shares = [
-            list(range(start + self.rank, end, self.world))
-            for start, end in zip(starts, ends, strict=True)
+            list(range(start + self.rank, min(start + self.batch, stop), self.world))
+            for first, stop in pairwise(edges)
+            for start in range(first, stop, self.batch)
         ]
         return [share for share in shares if share]
 

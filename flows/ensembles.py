@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from flows.config import RunConfig
 from flows.models import fit, identity
 from flows.recipe import progress
-from flows.training_data import split_days
+from flows.training_days import split_days
 from pipeline.atomic import write_json
 from pipeline.ensemble import Combination, equal_weights, error_products, fit_weights
 from pipeline.errors import ModelError, StoreError
 from pipeline.forecasters import Forecaster
+from pipeline.kept_fits import digest
 from pipeline.left_out import LeftOutMix
 from pipeline.sources import TrafficSource
 from pipeline.store import Store
-from pipeline.usual import UsualFrames, digest
+from pipeline.usual import UsualFrames
 from pipeline.windows import WindowPlan
 
 FIT_VERSION = 1

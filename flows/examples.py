@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,7 @@ class CityInputs:
         folder: Path,
         *,
         interpolated: bool = False,
+        known: Sequence[str] = (),
         keep: int = KEEP_DAYS,
         workers: int = 2,
     ) -> CityInputs:
@@ -63,6 +64,7 @@ class CityInputs:
             names: Extra planes, as in `pipeline.context`.
             folder: Where fitted values are kept.
             interpolated: Whether what is usual lies on lines between the hours.
+            known: Cities that have a plane of `city`, by `pipeline.context.label`.
             keep: Days whose usual frames stay in memory.
             workers: Days read at once.
 
@@ -77,33 +79,39 @@ class CityInputs:
             )
         context = None
         if names:
-            context = Context.fit(store, days, names, folder, usual=usual, workers=workers)
+            how: dict[str, Any] = {"usual": usual, "known": known, "workers": workers}
+            context = Context.fit(store, days, names, folder, **how)
         return cls(tuple(days), usual if base in NEEDS_USUAL else None, context)
 
     def of(
-        self, window: Window, rows: slice = ALL, columns: slice = ALL
+        self, window: Window, rows: slice = ALL, columns: slice = ALL, *, forget: bool = False
     ) -> tuple[Half | None, Half | None]:
-        """Return what is usual `(T + horizon, C, h, w)` and the planes `(S, h, w)`, or none."""
+        """Return what is usual `(T + horizon, C, h, w)` and the planes `(S, h, w)`, or none.
+
+        Args:
+            window: Which.
+            rows: Its rows.
+            columns: Its columns.
+            forget: Do not say which city it is.
+        """
         usual = static = None
         if self.usual is not None:
             usual = self.usual.half(window.day, window.start, window.stop, rows, columns)
         if self.context is not None:
-            static = self.context.planes(window, rows, columns)
+            static = self.context.planes(window, rows, columns, forget=forget)
         return usual, static
 
     def mirrored(
         self, turn: Mirror, usual: Half | None, static: Half | None
     ) -> tuple[Half | None, Half | None]:
-        """Return what is usual and the planes of one window, or of several, mirrored.
+        """Return the same of one window, or of several, mirrored: see `mirrored`."""
+        return mirrored(self.context, turn, usual, static)
 
-        Raises:
-            ConfigError: What is usual is a mean of heading codes.
-        """
-        if usual is not None:
-            usual = turn.means(usual)
-        if static is not None and self.context is not None:
-            static = turn.planes(static, self.context.order(turn.order))
-        return usual, static
+    def told(
+        self, history: NDArray[np.float32], windows: Sequence[Window]
+    ) -> tuple[Half | None, Half | None]:
+        """Return what goes with several windows' frames, which are not looked at."""
+        return self.side_by_side(windows)
 
     def side_by_side(self, windows: Sequence[Window]) -> tuple[Half | None, Half | None]:
         """Return the same of several windows, `(B, T + horizon, C, H, W)` and `(B, S, H, W)`."""
@@ -111,6 +119,21 @@ class CityInputs:
         usual = [one for one, _ in found if one is not None]
         static = [other for _, other in found if other is not None]
         return np.stack(usual) if usual else None, np.stack(static) if static else None
+
+
+def mirrored(
+    context: Context | None, turn: Mirror, usual: Half | None, static: Half | None
+) -> tuple[Half | None, Half | None]:
+    """Return what is usual and the planes of one window, or of several, mirrored.
+
+    Raises:
+        ConfigError: What is usual is a mean of heading codes.
+    """
+    if usual is not None:
+        usual = turn.means(usual)
+    if static is not None and context is not None:
+        static = turn.planes(static, context.order(turn.order))
+    return usual, static
 
 
 class Pick(NamedTuple):
@@ -128,11 +151,20 @@ class Augment:
         crop: Rows and columns of a piece cut at random; whole frames, if none.
         flips: What is reversed in half the examples.
         seed: Another seed is another choice.
+        forget_city: Share of examples that do not say which city they are of.
     """
 
     crop: tuple[int, int] | None = None
     flips: tuple[Axis, ...] = ()
     seed: int = 0
+    forget_city: float = 0.0
+
+    def forgets(self, pick: Pick) -> bool:
+        """Return whether a pick does not say which city it is of: the same for ever."""
+        if not self.forget_city:
+            return False
+        rng = np.random.default_rng([self.seed, *reversed(pick), 1])
+        return bool(rng.random() < self.forget_city)
 
     def draw(self, pick: Pick, height: int, width: int) -> tuple[slice, slice, tuple[Axis, ...]]:
         """Return rows, columns and flips of an example: the same for the same pick."""
@@ -188,7 +220,8 @@ class Examples(Dataset[Example]):
             height, width, _ = source.store.edition.frame_shape
             rows, columns, flips = self.augment.draw(pick, height, width)
         history, future = (part[..., rows, columns] for part in (clip.history, clip.future))
-        usual, static = inputs.of(clip.where, rows, columns)
+        forget = self.augment is not None and self.augment.forgets(pick)
+        usual, static = inputs.of(clip.where, rows, columns, forget=forget)
         if flips:
             turn = self._mirrors[at][flips]
             history, future = turn.frames(history), turn.frames(future)

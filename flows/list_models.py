@@ -12,7 +12,10 @@ from crevnet.zoo import ZOO, ZooError, configure
 from flows.blueprint import seen_sizes
 from flows.config import RunConfig
 from flows.model_config import Model
+from flows.networks import named_faults
 from flows.recipe import Outcome, progress, publish_table
+from flows.starts import Start
+from pipeline.errors import ModelError
 
 NAIVE = ("zeros", "persistence", "moving_average_3", "window_mean", "climatology", "mix")
 TRAFFIC4CAST = {"height": 495, "width": 436, "channels": 3, "history": 9, "horizon": 3}
@@ -32,12 +35,16 @@ def list_models(config: RunConfig | None = None) -> Outcome:
         size = {"height": height, "width": width, "channels": channels}
         size |= {"history": config.history, "horizon": edition.leads[-1] + 1}
         title = edition.title
+    impossible: list[str] = []
     wanted: dict[str, dict[str, Any]] = {name: {"network": name} for name in ZOO}
     if config is not None:
-        wanted |= {f"run: {name}": _of_run(config, m) for name, m in config.models.items()}
+        for name, model in config.models.items():
+            try:
+                wanted[f"run: {name}"] = _of_run(config, model)
+            except ModelError as fault:
+                impossible.append(str(fault))
     none = {"parameters": 0, "multiply_accumulates": 0, "saved_plain": 0, "saved_frugal": 0}
     rows: dict[str, dict[str, Any]] = {name: {"kind": "naive", **none} for name in NAIVE}
-    impossible = []
     with progress("count", len(wanted)) as tick:
         for name, how in wanted.items():
             try:
@@ -60,6 +67,9 @@ def list_models(config: RunConfig | None = None) -> Outcome:
 
 def _of_run(config: RunConfig, model: Model) -> dict[str, Any]:
     """Return what a run changes of a network, its extra planes included."""
+    if model.start_from is not None:
+        with named_faults():
+            return {"network": Start.of(config, model).description}
     sizes = seen_sizes(config, model)
     static, history = sizes["static_channels"], sizes["history"]
     change = {"static_channels": static, **model.change}
@@ -67,7 +77,7 @@ def _of_run(config: RunConfig, model: Model) -> dict[str, Any]:
 
 
 def _row(
-    network: str,
+    network: str | dict[str, Any],
     *,
     channels: int,
     history: int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -17,6 +18,15 @@ ModelName = Annotated[str, Field(pattern=rf"^({NAIVE}|({TRAINED}|.+\.safetensors
 TrainedName = Annotated[str, Field(pattern=rf"^{TRAINED}$")]
 
 
+class OtherCities(Section):
+    """Cities of another store that a network learns from too; their frames must mean the same."""
+
+    edition: str = Field(description="Entry of the data catalogue.")
+    catalog: Path | None = Field(None, description="Another catalogue than the run's.")
+    store: Path = Field(description="Where `ingest` keeps their days.")
+    cities: tuple[str, ...] | None = Field(None, min_length=1, description="All, if not given.")
+
+
 class Reading(Section):
     """How a training reads its days."""
 
@@ -25,6 +35,18 @@ class Reading(Section):
         2, ge=0, description="Last training days, kept apart to stop early and to choose."
     )
     held_out_stride: int = Field(9, ge=1, description="Frames between held-out windows.")
+    days: int | None = Field(
+        None,
+        ge=1,
+        description="Take only so many training days of each city, the last ones; held-out days "
+        "are among them. All, if not given.",
+    )
+    also: tuple[OtherCities, ...] = Field(
+        (), description="Learn from cities of other stores and editions too."
+    )
+    forget_city: float = Field(
+        0.1, ge=0, le=1, description="Share of examples whose `city` planes are zero."
+    )
     crop: tuple[int, int] | None = Field(
         None, description="Rows and columns of a piece cut at random; whole frames, if not given."
     )
@@ -73,6 +95,12 @@ class Training(Section):
 class Model(Section):
     """A network to train."""
 
+    start_from: str | None = Field(
+        None,
+        pattern=rf"^({TRAINED}|.+\.safetensors)$",
+        description="Begin with the weights of a trained model, of this or another city: a model's "
+        "name or file. Network, change, base, scale, sees, recent and inputs are its own.",
+    )
     network: str = Field("small_traffic_2d", description="A name that `t4c models` lists.")
     change: dict[str, Any] = Field(
         default_factory=dict, description="Values of the network's config to change."
@@ -141,6 +169,12 @@ class Forecasting(Section):
     device: str = Field("auto", description="cpu, cuda, cuda:1, or auto.")
     batch: int = Field(4, ge=1, description="Windows at a time.")
     bfloat16: bool = Field(False, description="Run convolutions in bfloat16.")
+    unseen_city: Literal["refuse", "training_days", "window"] = Field(
+        "refuse",
+        description="What to do with a network that did not learn from a city: refuse it; fit what "
+        "it is told besides the frames on the city's training days; or make that of each window's "
+        "own history, which takes no day of the city.",
+    )
     flips: tuple[Literal["rows", "columns"], ...] = Field(
         (), description="Take the mean with forecasts of the mirrored city: rows, columns."
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from flows.config import RunConfig
 from flows.model_config import ALONE, NAIVE
 from pipeline.forecasters import Forecaster, MovingAverage, Persistence, Zeros
+from pipeline.kept_fits import digest
 from pipeline.mix import Mix, fitted_mix
 from pipeline.store import Store
 
@@ -56,8 +57,12 @@ def identity(config: RunConfig, store: Store, name: str) -> str:
 
     how = config.forecasting
     flips = f" {sorted({*how.flips})}" if how.flips else ""
+    unseen = ""
+    if how.unseen_city != "refuse":
+        unseen = f" {how.unseen_city} {digest(store, store.days('training'))}"
     said = name.removesuffix(ALONE)
-    return f"{checksum(config, said)}{name.removeprefix(said)} {how.bfloat16}{flips}"
+    alone = name.removeprefix(said)
+    return f"{checksum(config, said)}{alone} {how.bfloat16}{flips}{unseen}"
 
 
 def _load(config: RunConfig, store: Store, name: str) -> Forecaster:

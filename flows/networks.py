@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from crevnet.checkpoint import CheckpointError, load_model
 from crevnet.correction import Correction
@@ -19,14 +17,18 @@ from crevnet.devices import OtherProcessError
 from crevnet.loop import DivergedError
 from crevnet.task import Task
 from crevnet.zoo import ZooError
+from flows.blueprint import frames_of
+from flows.cities import name_of
 from flows.config import RunConfig
 from flows.examples import CityInputs
+from flows.network_forecaster import NetworkForecaster, Told
+from flows.window_inputs import WindowInputs
 from pipeline.context import planes
 from pipeline.errors import ModelError
-from pipeline.flips import Mirror, forecast_mirrors
+from pipeline.flips import forecast_mirrors
+from pipeline.kept_fits import digest
 from pipeline.store import Store
-from pipeline.usual import digest
-from pipeline.windows import Window
+from pipeline.usual import mix_weights
 
 
 @contextmanager
@@ -36,75 +38,6 @@ def named_faults() -> Iterator[None]:
         yield
     except (CheckpointError, ZooError, DivergedError, OtherProcessError) as fault:
         raise ModelError(str(fault)) from None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class NetworkForecaster:
-    """A network and what it is told of a city; a `pipeline.forecasters.Forecaster`.
-
-    Attributes:
-        correction: The network and its task, on its device.
-        inputs: What it is told besides the frames.
-        device: Where it runs.
-        batch: Windows at a time.
-        bfloat16: Whether convolutions run in bfloat16.
-        mirrors: The forecast is the mean over the city as it is and mirrored by each of these.
-        learned: Days whose windows its weights were trained on.
-        alone: Whether the base speaks alone, without the network.
-    """
-
-    correction: Correction
-    inputs: CityInputs
-    device: torch.device
-    batch: int = 4
-    bfloat16: bool = False
-    mirrors: tuple[Mirror, ...] = ()
-    learned: tuple[str, ...] = ()
-    alone: bool = False
-
-    def forecast(
-        self, history: NDArray[np.float32], windows: Sequence[Window]
-    ) -> NDArray[np.float32]:
-        """Return forecasts of the windows' leads, `(B, L, C, H, W)` in [0, 1].
-
-        Raises:
-            ModelError: It was trained for other leads, or another history.
-        """
-        task = self.correction.task
-        found, trained = (history.shape[1], windows[0].leads), (task.history, task.leads)
-        if found != trained:
-            raise ModelError(f"history and leads {found}, but the network learned {trained}")
-        parts = [
-            self._forecast(history[at : at + self.batch], windows[at : at + self.batch])
-            for at in range(0, len(windows), self.batch)
-        ]
-        return np.concatenate(parts)
-
-    def _forecast(
-        self, history: NDArray[np.float32], windows: Sequence[Window]
-    ) -> NDArray[np.float32]:
-        usual, static = self.inputs.side_by_side(windows)
-        total = self._say(history, usual, static)
-        for turn in self.mirrors:
-            said = self._say(turn.means(history), *self.inputs.mirrored(turn, usual, static))
-            total += turn.means(said)
-        return total / np.float32(1 + len(self.mirrors))
-
-    @torch.inference_mode()
-    def _say(
-        self, history: NDArray[np.float32], *inputs: NDArray[np.float16] | None
-    ) -> NDArray[np.float32]:
-        usual, static = (
-            None if half is None else torch.from_numpy(half).to(self.device) for half in inputs
-        )
-        frames = torch.from_numpy(np.ascontiguousarray(history)).to(self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            if self.alone:
-                said = self.correction.alone(frames, usual)
-            else:
-                said = self.correction.ahead(frames, usual, static)
-        forecast: NDArray[np.float32] = said.float().cpu().numpy()
-        return forecast
 
 
 def model_path(config: RunConfig, name: str) -> Path:
@@ -126,6 +59,9 @@ def load_network(
 ) -> NetworkForecaster:
     """Return a trained network as a forecaster of a city, or its base alone.
 
+    A city that it did not learn from is met as `forecasting.unseen_city` says. Where that allows
+    it, the naive mix below its word is fitted on the city too, if any day of it may be used.
+
     Raises:
         ModelError: There is no such file, it is damaged, or it was trained for another edition,
             city, grid, history or set of days.
@@ -140,8 +76,15 @@ def load_network(
         torch.set_num_threads(config.forecasting.threads)
     with named_faults():
         network, task, extra = load_model(path, device)
-    _check(path, network, task, config, store)
-    city = store.city.name
+    _check(path, network, task, extra, config, store)
+    correction = Correction(network, task).eval()
+    how = config.forecasting
+    city = name_of(task.edition, store.edition, store.city)
+    common = (device, how.batch, how.bfloat16, mirrors)
+    if city not in task.cities:
+        task, inputs = _unseen(task, extra, config, store)
+        correction = Correction(network, task).eval()
+        return NetworkForecaster(correction.to(device), inputs, *common, alone=alone)
     days, fitted = _days(extra, "days", city), _entry(extra, "fitted", city)
     if days is None or not isinstance(fitted, str):
         raise ModelError(f"{path}: does not say which days of {city} it was fitted on")
@@ -150,27 +93,44 @@ def load_network(
         raise ModelError(f"{path}: fitted on days that {city}'s store does not have: {unknown}")
     if digest(store, days) != fitted:
         raise ModelError(f"{path}: days of {city} were other ones when it was trained")
-    inputs = CityInputs.fit(
+    learned = tuple(_days(extra, "learned", city) or days)  # of unsaid days, any
+    fit = _inputs(task, extra, config, store, days)
+    return NetworkForecaster(correction.to(device), fit, *common, learned, alone)
+
+
+def _inputs(
+    task: Task, extra: dict[str, Any], config: RunConfig, store: Store, days: Sequence[str]
+) -> CityInputs:
+    return CityInputs.fit(
         store,
         days,
         task.base,
         task.inputs,
         config.out / "fitted",
         interpolated=task.interpolated,
+        known=known_cities(extra),
         workers=max(1, config.workers),
     )
-    correction = Correction(network, task).eval()
-    how = config.forecasting
-    return NetworkForecaster(
-        correction.to(device),
-        inputs,
-        device,
-        how.batch,
-        how.bfloat16,
-        mirrors,
-        tuple(_days(extra, "learned", city) or days),  # of unsaid days, any
-        alone,
-    )
+
+
+def _unseen(
+    task: Task, extra: dict[str, Any], config: RunConfig, store: Store
+) -> tuple[Task, Told]:
+    """Return the task and what is told of a city that a network did not learn from."""
+    if config.forecasting.unseen_city == "window":
+        return task, WindowInputs.of(task, store.edition, store.city, known_cities(extra))
+    days, folder = store.days("training"), config.out / "fitted"
+    if task.base == "mix":
+        workers = max(1, config.workers)
+        weights = mix_weights(store, days, config.cut(store.edition), folder, workers=workers)
+        task = replace(task, weights=tuple(tuple(map(float, row)) for row in weights))
+    return task, _inputs(task, extra, config, store, days)
+
+
+def known_cities(extra: dict[str, Any]) -> tuple[str, ...]:
+    """Return the cities that have a plane of `city`, as a model's file says."""
+    known = extra.get("known")
+    return tuple(map(str, known)) if isinstance(known, list) else ()
 
 
 def _entry(extra: dict[str, Any], name: str, city: str) -> Any:
@@ -217,19 +177,28 @@ def device_of(config: RunConfig) -> torch.device:
 
 
 def _check(
-    path: Path, network: torch.nn.Module, task: Task, config: RunConfig, store: Store
+    path: Path,
+    network: torch.nn.Module,
+    task: Task,
+    extra: dict[str, Any],
+    config: RunConfig,
+    store: Store,
 ) -> None:
-    edition = store.edition
+    edition, city = store.edition, store.city
     channels = edition.frame_shape[2]
-    static = planes(task.inputs, edition) + (channels if task.recent else 0)
+    known = known_cities(extra)
+    static = planes(task.inputs, edition, known) + (channels if task.recent else 0)
     wanted = {
         "extra planes": (getattr(network.config, "static_channels", static), static),
         "channels of a frame": (getattr(network.config, "channels", channels), channels),
-        "edition": (task.edition, edition.name),
         "channels": (task.channels, edition.channels),
         "leads": (task.leads, edition.leads),
         "history": (task.history, config.history),
+        "frames": (extra.get("frames", frames_of(edition)), frames_of(edition)),
     }
+    unseen = name_of(task.edition, edition, city) not in task.cities
+    if unseen and config.forecasting.unseen_city == "refuse":
+        wanted["edition"] = (task.edition, edition.name)
     if task.grid is not None:
         wanted["grid"] = (task.grid, edition.frame_shape[:2])
     faults = [
@@ -237,7 +206,10 @@ def _check(
         for what, (learned, here) in wanted.items()
         if learned != here
     ]
-    if store.city.name not in task.cities:
-        faults.append(f"cities {list(task.cities)}, and not {store.city.name}")
+    if unseen and config.forecasting.unseen_city == "refuse":
+        faults.append(
+            f"cities {list(task.cities)}, and not {city.name} "
+            "(forecasting.unseen_city can allow that)"
+        )
     if faults:
         raise ModelError(f"{path}: learned {'; '.join(faults)}")

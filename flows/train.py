@@ -127,15 +127,18 @@ def _train(
     from crevnet.objectives import RollOut, Trainee
     from crevnet.training import train as run_training
     from crevnet.zoo import config_of, from_description
-    from flows.blueprint import describe_network, loss_weights, record_of, task_of
+    from flows.blueprint import loss_weights, record_of, task_of
+    from flows.starts import Start
     from flows.training_data import training_data
 
-    description = describe_network(config, model)
+    start = Start.of(config, model)
+    model, description = start.model, start.description
     reading: dict[str, Any] = {
         "base": model.base,
         "inputs": model.inputs,
         "interpolated": model.interpolated,
         "batch": settings.batch,
+        "known": start.known,
         "seed": settings.seed,
         "multiple": getattr(config_of(description), "factor", 1),
         "world": fabric.world_size,
@@ -147,9 +150,15 @@ def _train(
     if not len(data.train):
         raise ConfigError(f"batch: {settings.batch} windows, more than there are to train on")
     task, record = task_of(config, model, data), record_of(model, data)
+    identity = f"{data.identity} {list(model.levels)}" if model.levels else data.identity
+    if start.record is not None:
+        record |= {"started_from": start.record}
+        identity += f" from {start.record['sha256']}"
     weights = loss_weights(model, data.edition)
     torch.manual_seed(settings.seed)
     network = from_description(description)
+    if start.network is not None:
+        network.load_state_dict(start.network.state_dict())
     if fabric.world_size > 1:
         try:
             refuse_batch_norm(network)
@@ -172,7 +181,7 @@ def _train(
         folder,
         fabric=fabric,
         save_best=save_best,
-        data=f"{data.identity} {list(model.levels)}" if model.levels else data.identity,
+        data=identity,
     )
     return Trained(path, folder, report, fabric.global_rank == 0)
 

@@ -64,17 +64,26 @@ class City:
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """A stretch of days, both ends included."""
+    """A stretch of days, both ends included.
+
+    Attributes:
+        first: Its first day.
+        last: Its last.
+        without: Days between them that are left out.
+    """
 
     first: date
     last: date
+    without: tuple[date, ...] = ()
 
     def __post_init__(self) -> None:
         if self.first > self.last:
             raise ValueError(f"days from {self.first} to {self.last}: the end is before the start")
+        if beside := [str(day) for day in self.without if not self.first <= day <= self.last]:
+            raise ValueError(f"days from {self.first} to {self.last} without {beside}: not in them")
 
     def __contains__(self, day: date) -> bool:
-        return self.first <= day <= self.last
+        return self.first <= day <= self.last and day not in self.without
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ every other day gets that of all of them.
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.atomic import whole_file
 from pipeline.climatology import (
     GROUPS,
     STEPS_PER_BYTE,
@@ -29,17 +27,15 @@ from pipeline.climatology import (
     fit_sums,
     group_of,
     mean_steps,
-    what_fits_rest_on,
 )
 from pipeline.clock import local_minutes
 from pipeline.errors import StoreError
+from pipeline.kept_fits import digest, map_array, save_array
 from pipeline.layout import WHITE
 from pipeline.mix import Mix, fingerprint, fit_mix, load_mix, save_mix
 from pipeline.store import Store
 from pipeline.windows import Cut
 
-FIT_VERSION = 1
-"""Of the way sums are kept: a new one adds up every city anew."""
 KEEP_DAYS = 4
 MINUTES_PER_HOUR = 60
 ALL = slice(None)
@@ -221,45 +217,6 @@ def mix_weights(
     mix = fit_mix(store, days, cut, workers=workers)
     save_mix(own, mix)
     return mix.weights
-
-
-def digest(store: Store, days: Sequence[str], *facts: object) -> str:
-    """Return a digest of days, by their checksums, and of whatever else a fit depends on.
-
-    Not of an edition's title, terms or other cities: to change these disowns no fit.
-
-    Raises:
-        StoreError: A day is not in the store.
-    """
-    stored = store.manifest.by_day()
-    unknown = [day for day in days if day not in stored]
-    if unknown:
-        raise StoreError(f"{store.root}: {store.city.name} has no days {unknown}")
-    parts = [repr((FIT_VERSION, *what_fits_rest_on(store.edition, store.city), *facts))]
-    parts += [f"{day} {stored[day].source_sha256}" for day in days]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def save_array(path: Path, array: NDArray[np.uint32]) -> Path:
-    """Write an array whole, as npy."""
-    with whole_file(path) as partial, partial.open("wb") as file:
-        np.save(file, np.ascontiguousarray(array))
-    return path
-
-
-def map_array(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint32]:
-    """Return an array mapped from its file, read when touched.
-
-    Raises:
-        StoreError: There is no such file, or it is not a uint32 array of that shape.
-    """
-    try:
-        array: NDArray[np.uint32] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as fault:
-        raise StoreError(f"{path}: not an array: {fault}") from None
-    if array.shape != shape or array.dtype != np.uint32:
-        raise StoreError(f"{path}: {array.dtype} {array.shape}, expected uint32 {shape}")
-    return array
 
 
 def _sums_shape(store: Store, grouping: Grouping) -> tuple[int, int, int, int]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 
 import pytest
 
@@ -130,3 +131,15 @@ def test_an_unknown_edition_or_file_is_refused(tmp_path):
 def test_a_city_named_twice_is_refused():
     with pytest.raises(ValueError, match="given twice"):
         replace(TINY, cities=(TINY.cities[0], TINY.cities[0]))
+
+
+def test_a_split_may_leave_days_out(tmp_path):
+    training = read_edition("austin_bus").splits["training"]
+    assert date(2015, 6, 7) in training
+    assert date(2016, 2, 7) not in training  # between its ends, and left out
+    assert date(2016, 11, 26) not in training
+    path = tmp_path / "c.yaml"
+    splits = "  splits: {training: {first: 2018-01-01, last: 2018-01-09, without: [2018-01-10]}}\n"
+    path.write_text(CATALOG.replace("  cities:", f"{splits}  cities:"))
+    with pytest.raises(CatalogError, match=r"without \['2018-01-10'\]: not in them"):
+        read_catalog(path)

@@ -13,7 +13,7 @@ from crevnet.task import Task
 from flows.config import read_config
 from flows.examples import CityInputs
 from flows.models import identity
-from flows.networks import NetworkForecaster
+from flows.network_forecaster import NetworkForecaster
 from pipeline.catalog import day_path
 from pipeline.errors import ConfigError
 from pipeline.flips import check_flips, forecast_mirrors, mirror

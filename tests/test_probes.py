@@ -758,3 +758,113 @@ def test_only_editions_of_2019s_channels_are_drawn(tmp_path):
 def test_settings_are_checked(wrong):
     with pytest.raises(ValidationError):
         TypeAdapter(Rasterising).validate_python(wrong, extra="forbid")
+
+
+# --- buses: units by file, and vehicles that stand ------------------------------------------------
+
+
+def as_csv(folder, name, rows, **columns):
+    folder.mkdir(parents=True, exist_ok=True)
+    table(rows, **columns).to_csv(folder / name, index=False)
+
+
+BUSES = Rasterising(points=("*.csv",), columns=Columns(speed="speed"))
+
+
+def two_days(folder, factors=(1.0, 1.0)):
+    """Two days of buses that measure 20 and 40 km/h, each file's speeds divided by its factor."""
+    for year, kmh, factor in ((2015, 20, factors[0]), (2016, 40, factors[1])):
+        rows = walk(seed=year, start=NOON.replace(year=year))
+        as_csv(folder, f"{year}-01-02.csv", rows, speed=kmh / factor)
+    return folder
+
+
+def test_files_of_different_units_are_the_same_days(tmp_path):
+    plainly = frames_of(tmp_path / "a", run(two_days(tmp_path / "a"), chosen=BUSES))
+    said = replace(BUSES, speed_unit={"2015-*": "mph", "2016-*": "m/s"})
+    mixed = two_days(tmp_path / "b", (1.609344, 3.6))
+    assert_same_days(frames_of(mixed, run(mixed, chosen=said)), plainly)
+    assert {day: set(np.unique(f[..., 1])) for day, f in plainly.items()} == {
+        "20150102": {0, round(20 * 2.125)},
+        "20160102": {0, round(40 * 2.125)},
+    }
+
+
+def test_a_file_that_is_renamed_to_another_unit_is_drawn_anew(tmp_path):
+    folder = two_days(tmp_path)
+    chosen = replace(BUSES, speed_unit={"2015*": "mph", "2016*": "km/h"})
+    before = run(folder, chosen=chosen)
+    assert run(folder, chosen=chosen).unchanged
+    (folder / "2015-01-02.csv").rename(folder / "2016-again.csv")
+    (folder / "2016-01-02.csv").rename(folder / "2015-again.csv")
+    after = run(folder, chosen=chosen)
+    assert not after.unchanged
+    assert (after.read, after.used) == (before.read, before.used)
+
+
+def test_a_unit_that_is_not_said_once_is_refused_with_every_fault(tmp_path):
+    folder = two_days(tmp_path)
+    unit = {"201*": "mph", "*5-01*": "m/s", "2017-*": "km/h"}
+    with pytest.raises(PointsError) as refused:
+        run(folder, chosen=replace(BUSES, speed_unit=unit))
+    assert "2015-01-02.csv: speed_unit has ['mph', 'm/s'] by several" in str(refused.value)
+    assert "'2017-*' fits none of 2 files" in str(refused.value)
+    with pytest.raises(PointsError, match="2016-01-02.csv: speed_unit has no pattern that fits"):
+        run(folder, chosen=replace(BUSES, speed_unit={"2015-*": "mph"}))
+    with pytest.raises(ValidationError):
+        TypeAdapter(Rasterising).validate_python({"points": ["a"], "speed_unit": {"a": "knots"}})
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_vehicle_that_stands_keeps_its_last_heading(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    rows, headings, unmoved = [], {}, 0
+    for vehicle in range(5):  # each in a cell of its own: its headings alone decide
+        second, lat, lon, last = int(NOON.timestamp()), 47.015 + vehicle * 0.02, 9.015, None
+        for fix in range(20):
+            north, east = rng.choice([-1, 1], 2) * 1e-5 * (fix % 4 == 3 or rng.random() < 0.4)
+            lat, lon = round(lat + north, 5), round(lon + east, 5)
+            second += 1800 if fix == 0 else 120
+            rows.append((f"bus {vehicle}", second, lat, lon))
+            if fix and north:
+                last = {(1, 1): 85, (-1, 1): 255, (-1, -1): 170, (1, -1): 1}[
+                    int(np.sign(north)), int(np.sign(east))
+                ]
+            if fix and last is None:
+                unmoved += 1
+            elif fix:
+                row = 9 - int((lat - 47.0) / 0.01)
+                headings.setdefault((second % 86400 // 1800, row), []).append(last)
+    write(tmp_path, rows)
+    report = run(tmp_path, chosen=replace(SETTINGS, standing="last_heading"))
+    assert report.dropped.get("stands, and has not moved yet", 0) == unmoved
+    found = frames_of(tmp_path, report)["20180102"]
+    assert (found[..., 0] > 0).sum() == len(headings)
+    for (frame, row), codes in headings.items():
+        most = max([85, 255, 170, 1], key=codes.count)
+        assert found[frame, row, 1, 2] == most
+    others = frames_of(tmp_path, run(tmp_path, out="plain"), "plain")["20180102"]
+    assert (others[..., 2] == 85).sum() > (found[..., 2] == 85).sum()  # a stop heads north-east
+
+
+@needs_austin
+def test_austins_speeds_are_miles_an_hour_in_2015_and_metres_a_second_later(tmp_path):
+    edition = read_edition("austin_bus")
+    chosen = Rasterising(
+        points=(str(AUSTIN / "2015-06-07.csv.xz"), str(AUSTIN / "2016-11-26.csv.xz")),
+        columns=Columns("vehicle_id", "timestamp", speed="speed"),
+        speed_unit={"2015-*": "mph", "2016-*": "m/s"},
+        max_step_seconds=360,
+        standing="last_heading",
+    )
+    report = run(tmp_path, edition, chosen)
+    assert [(day.split, day.day) for day in report.days] == [
+        ("training", "20150607"),
+        ("validation", "20161126"),
+    ]
+    assert report.days[0].speed_ratio == pytest.approx(1, abs=0.01)  # in m/s it would be 2.24
+    frames = frames_of(tmp_path, report)
+    share = {day: (f[..., 0] > 0).mean() for day, f in frames.items()}
+    assert all(0.002 < found < 0.02 for found in share.values()), share
+    codes = frames["20161126"][..., 2]
+    assert all((codes == code).sum() > 0.1 * (codes > 0).sum() for code in (1, 85, 170, 255))

@@ -12,7 +12,8 @@ from flows.batches import Batches
 from flows.config import read_config
 from flows.day_shuffle import DayShuffle, InOrder
 from flows.examples import Augment, CityInputs, Examples, Pick
-from flows.training_data import Reading, days_in_memory, split_days, training_data
+from flows.training_data import Reading, training_data
+from flows.training_days import days_in_memory, split_days
 from pipeline.catalog import read_edition
 from pipeline.climatology import fit_climatology
 from pipeline.context import Context
@@ -288,9 +289,9 @@ def test_days_at_once_are_what_memory_allows():
     full = read_edition("traffic4cast2019")
     one = replace(full, cities=full.cities[:1])
     small = read_edition("sf_taxi")
-    assert days_in_memory(small, "mix", ()) == 14
-    assert days_in_memory(full, "none", ("hour",)) == 14
-    assert 2 <= days_in_memory(full, "mix", ()) < days_in_memory(one, "mix", ()) < 14
+    assert days_in_memory([small], "mix", ()) == 14
+    assert days_in_memory([full], "none", ("hour",)) == 14
+    assert 2 <= days_in_memory([full], "mix", ()) < days_in_memory([one], "mix", ()) < 14
 
 
 def test_split_days_takes_the_last(stores):

@@ -85,7 +85,8 @@ class Reader:
         )
         fixes["latitude"] = latitude = self._numbers(batch, names.latitude)
         fixes["longitude"] = longitude = self._numbers(batch, names.longitude)
-        speed = self._numbers(batch, names.speed) * KMH[self.settings.speed_unit]
+        [unit] = self.settings.units_of(self.file)
+        speed = self._numbers(batch, names.speed) * KMH[unit]
         heading = self._numbers(batch, names.heading)
         self.row += batch.num_rows
 

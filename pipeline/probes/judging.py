@@ -54,22 +54,40 @@ def judge(fixes: Fixes, steps: Steps, inside: NDArray[np.bool_], settings: Raste
         steps.kmh >= fastest,
         fixes["speed"] >= fastest,  # never so where it was not measured
     )
+    crossed = steps.there & ~same_second & ~long & ~jump & ~fast
+    quadrant, heading_known = steps.quadrant, np.ones(len(fixes), bool)
+    if settings.standing == "last_heading":
+        quadrant, heading_known = _kept_headings(fixes, steps, crossed)
     against = {
         Reason.COPY: _copies(fixes, steps),
         Reason.FIRST: needs_step & ~steps.there,
         Reason.SAME_SECOND: same_second,
         Reason.TOO_LONG: needs_step & long,
         Reason.TOO_FAST: fast | (needs_step & jump),
+        Reason.NO_HEADING: ~headed & ~heading_known,
         Reason.OUTSIDE_GRID: ~inside,
     }
     used, dropped = np.ones(len(fixes), bool), Counter[Reason]()
     for reason, holds in against.items():
         dropped[reason] = int((used & holds).sum())
         used &= ~holds
-    crossed = steps.there & ~same_second & ~long & ~jump & ~fast
     kmh = np.where(clocked, fixes["speed"], steps.kmh)
-    quadrant = np.where(headed, quadrant_at(fixes["heading"]), steps.quadrant)
+    quadrant = np.where(headed, quadrant_at(fixes["heading"]), quadrant)
     return Judged(used, kmh, quadrant, crossed, dropped)
+
+
+def _kept_headings(
+    fixes: Fixes, steps: Steps, counts: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return headings of which a vehicle that stands keeps its last, and where there is one."""
+    moves = (steps.north != 0) | (steps.east != 0)
+    at = np.arange(len(fixes))
+    first = np.append(True, fixes["vehicle"][1:] != fixes["vehicle"][:-1])
+    begins = np.maximum.accumulate(np.where(first[: len(at)], at, 0))
+    last = np.maximum.accumulate(np.where(moves & counts, at, -1))
+    known = last >= begins
+    kept = steps.quadrant[np.where(known, last, 0)]
+    return np.where(moves, steps.quadrant, kept), moves | known
 
 
 def _copies(fixes: Fixes, steps: Steps) -> NDArray[np.bool_]:

@@ -36,7 +36,7 @@ from pipeline.probes.scratch import (
     sort_day,
 )
 from pipeline.probes.settings import Rasterising, zone
-from pipeline.probes.sources import Source, check_unchanged, find_sources
+from pipeline.probes.sources import Source, check_unchanged, check_units, find_sources
 
 SCRATCH = ".rasterise"
 
@@ -81,6 +81,7 @@ def rasterise(
         earlier = read_report(root, city.name)
         known = {source.file: source for source in earlier.sources} if earlier else {}
         sources = find_sources(settings.points, base, known)
+        check_units(sources, settings)
         fingerprint = fingerprint_of(edition, city, settings, sources)
         scratch = Scratch(folder / SCRATCH / fingerprint[:16])
         if earlier and earlier.fingerprint == fingerprint and still_whole(earlier, root):

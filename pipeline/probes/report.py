@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import write_json
-from pipeline.editions import City, Edition, Split
+from pipeline.editions import City, Days, Edition, Split
 from pipeline.errors import PointsError
 from pipeline.probes.settings import Rasterising
 from pipeline.probes.sources import Source
@@ -34,6 +34,7 @@ class Reason(StrEnum):
     SAME_SECOND = "same second as the previous fix"
     TOO_LONG = "step too long"
     TOO_FAST = "too fast"
+    NO_HEADING = "stands, and has not moved yet"
     OUTSIDE_GRID = "outside the grid"
 
 
@@ -123,15 +124,27 @@ def fingerprint_of(
     """Return the checksum of all that the day files depend on."""
     chosen = asdict(settings)
     del chosen["points"]
+    if settings.standing == "north_east":
+        del chosen["standing"]  # as before there was a choice
+    if isinstance(settings.speed_unit, dict):  # what matters is which file has which
+        chosen["speed_unit"] = sorted((s.sha256, settings.units_of(s.file)) for s in sources)
     facts: dict[str, Any] = {
         "version": VERSION,
         "points": sorted(source.sha256 for source in sources),
         "settings": chosen,
         "city": {k: v for k, v in asdict(city).items() if k not in {"test_slots", "time_zone"}},
         **{key: asdict(edition)[key] for key in ("height", "width", "bin_minutes", "time_zone")},
-        **{key: asdict(edition)[key] for key in ("headings", "layout", "splits")},
+        **{key: asdict(edition)[key] for key in ("headings", "layout")},
+        "splits": {split: _said(days) for split, days in edition.splits.items()},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _said(days: Days) -> dict[str, Any]:
+    said = asdict(days)
+    if not days.without:
+        del said["without"]  # as before days could be left out
+    return said
 
 
 def ordered(dropped: Mapping[Reason, int]) -> dict[Reason, int]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from math import cos, radians
+from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
@@ -66,10 +68,15 @@ class Rasterising:
         time_unit: Unit of times that are numbers, counted from 1970-01-01 UTC.
         naive_time_zone: IANA zone of times that name none; without it such times are refused. An
             hour that the clocks show twice is taken as its first showing.
-        speed_unit: Unit of the speed column.
+        speed_unit: Unit of the speed column; or, where files differ, the unit of each file by a
+            pattern of its name, such as `{"2015-*": mph, "201[67]-*": m/s}`. Every file must fit
+            one pattern, and every pattern a file.
         max_step_seconds: Steps that take longer do not count; null for no limit.
         max_speed_kmh: Steps and measured speeds that are not below it do not count; null for no
             limit.
+        standing: Heading of a fix that stands where the previous one of its vehicle stood, where
+            headings are those of steps: north-east, or that of the vehicle's last step of the day
+            that moved and counts; without one the fix does not count.
         interpolate: Give a fix to the cells that an accepted step crosses, too: see `paths`.
         volume_per_fix: A cell's volume is this often its fixes, rounded, at least 1.
         volume_cap: And at most this.
@@ -86,9 +93,10 @@ class Rasterising:
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     time_unit: TimeUnit | None = None
     naive_time_zone: str | None = None
-    speed_unit: SpeedUnit = "km/h"
+    speed_unit: SpeedUnit | dict[str, SpeedUnit] = "km/h"
     max_step_seconds: Above | None = 180.0
     max_speed_kmh: Above | None = 130.0
+    standing: Literal["north_east", "last_heading"] = "north_east"
     interpolate: bool = False
     volume_per_fix: Above = 8.0
     volume_cap: Byte = 255
@@ -100,6 +108,17 @@ class Rasterising:
     def __post_init__(self) -> None:
         if self.naive_time_zone is not None:
             zone(self.naive_time_zone)
+
+    def units_of(self, file: str) -> list[SpeedUnit]:
+        """Return the units that a file's speeds are said to have, by its name: one, if all is well.
+
+        Args:
+            file: Its path, or its name.
+        """
+        if not isinstance(self.speed_unit, dict):
+            return [self.speed_unit]
+        name = Path(file).name
+        return [unit for pattern, unit in self.speed_unit.items() if fnmatchcase(name, pattern)]
 
     def metres_east(self, city: City) -> float:
         """Return the length of a degree of longitude in a city, metres."""

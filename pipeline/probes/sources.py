@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pipeline.errors import PointsError
+from pipeline.probes.settings import Rasterising
 
 WILD = frozenset("*?[")
 
@@ -73,6 +75,30 @@ def check_unchanged(sources: Iterable[Source], base: Path) -> None:
             changed.append(f"{path}: changed while it was read; rasterise again")
     if changed:
         raise PointsError("\n".join(changed))
+
+
+def check_units(sources: Iterable[Source], settings: Rasterising) -> None:
+    """Make sure that the unit of every file's speeds is said, once, and no pattern is idle.
+
+    Raises:
+        PointsError: Some files or patterns are at fault; lists them all.
+    """
+    if not isinstance(settings.speed_unit, dict):
+        return
+    names = [Path(source.file).name for source in sources]
+    faults = []
+    for source in sources:
+        units = settings.units_of(source.file)
+        if len(units) != 1:
+            found = f"{units} by several patterns" if units else "no pattern that fits"
+            faults.append(f"{source.file}: speed_unit has {found}, expected one")
+    faults += [
+        f"speed_unit: {pattern!r} fits none of {len(names)} files"
+        for pattern in settings.speed_unit
+        if not any(fnmatchcase(name, pattern) for name in names)
+    ]
+    if faults:
+        raise PointsError("\n".join(faults))
 
 
 def _matches(pattern: str, base: Path) -> list[Path]:
