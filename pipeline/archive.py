@@ -45,6 +45,15 @@ class Listing:
     readable: frozenset[str] = frozenset()
 
 
+def weight_faults(path: Path, most_mib: int | None) -> Iterator[str]:
+    """Yield that a zip weighs more than the rules of its edition allow."""
+    if most_mib is not None and path.is_file() and path.stat().st_size > most_mib * 1024**2:
+        yield (
+            f"{path}: weighs {path.stat().st_size / 1024**2:,.1f} MiB, expected at most "
+            f"{most_mib:,} MiB"
+        )
+
+
 def list_members(path: Path, expected: Expected) -> Listing:
     """Hold the list of members against what is expected; nothing is unpacked.
 

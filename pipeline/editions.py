@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from itertools import combinations
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-from pipeline.release_layout import SPLITS, Layout, Split
+from pipeline.release_layout import SPLITS, UNDATED_TEST, Layout, Split
 
-__all__ = ["SPLITS", "City", "Days", "Edition", "Layout", "Split"]
+__all__ = ["SPLITS", "UNDATED_TEST", "City", "Days", "Edition", "Layout", "Slot", "Split"]
 MINUTES_PER_DAY = 24 * 60
+LOCAL = "local"
+"""Time zone of an edition whose files keep each city's own clock."""
 
 Positive = Annotated[int, Field(gt=0)]
 Natural = Annotated[int, Field(ge=0)]
 Latitude = Annotated[float, Field(ge=-90, le=90)]
 Longitude = Annotated[float, Field(ge=-180, le=180)]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place of a test file.
+
+    Attributes:
+        day: Day as the release writes it; where only its weekday is told, a day of
+            `Edition.undated_week`.
+        first: First frame to forecast, counted from midnight on the edition's clock.
+    """
+
+    day: str
+    first: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +50,9 @@ class City:
         rotated: Rows run from east to west and columns from north to south (Moscow, Antwerp);
             else rows run from north to south and columns from west to east.
         test_slots: First frame to forecast of each test block of a day, in time order.
-        slots_by_day: The same for days that have others, by the day as the release writes it.
+        slots_by_day: The same for days that have others, by the day as the release writes it; in
+            the order of the test file, which need not be that of time.
+        tested: Test files of it belong to the release.
         time_zone: IANA name of the zone people live in; used where a forecaster wants local time.
     """
 
@@ -47,6 +65,7 @@ class City:
     test_slots: tuple[Natural, ...] = ()
     time_zone: str | None = None
     slots_by_day: dict[str, tuple[Natural, ...]] = field(default_factory=dict)
+    tested: bool = True
 
     def __post_init__(self) -> None:
         if self.lat_min >= self.lat_max or self.lon_min >= self.lon_max:
@@ -55,9 +74,11 @@ class City:
                 f"longitude {self.lon_min} to {self.lon_max}"
             )
         check_zone(self.time_zone)
-        for slots in all_slots(self):
-            if list(slots) != sorted(set(slots)):
-                raise ValueError(f"{self.name}: slots {list(slots)} are not in rising order")
+        if list(self.test_slots) != sorted(set(self.test_slots)):
+            raise ValueError(f"{self.name}: slots {list(self.test_slots)} are not in rising order")
+        for day, slots in self.slots_by_day.items():
+            if len(set(slots)) < len(slots):
+                raise ValueError(f"{self.name}: slots {list(slots)} of {day} are not all different")
         if "/" in self.name or self.name in {"", ".", ".."}:
             raise ValueError(f"{self.name!r}: a city's name is a folder's name")
 
@@ -89,11 +110,16 @@ class Edition:
         channels: Channel names, in the order of the files.
         cities: Its cities, in the order of the leaderboard.
         bin_minutes: Length of a frame.
-        time_zone: Zone of the files' clock: frame 0 starts at its midnight.
+        time_zone: Zone of the files' clock: frame 0 starts at its midnight; `local` is each city's.
         leads: Frames to forecast, counted from the first one after the history.
         test_history: Frames that a test day gives before each slot.
+        slots_per_test: Slots of each test file of the kind *windows*.
+        undated_week: Monday of the week that stands for their days, of which only the weekday is
+            told.
         scored_channels: Channels that a forecast holds: the first so many.
         score_scale: Bytes are divided by it before errors are squared.
+        score_by: Whether a city's score is the mean over its files, or over its slots.
+        static_layers: Layers of a static map, in their order.
         headings: Meaning of the codes in a channel named `heading`.
         layout: Where the files are.
         splits: Days of each split, for a city of one's own; a release's folders say it themselves.
@@ -111,8 +137,12 @@ class Edition:
     time_zone: str = "UTC"
     leads: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0, 1, 2)
     test_history: Positive = 12
+    slots_per_test: Positive | None = None
+    undated_week: date | None = None
     scored_channels: Positive | None = None
     score_scale: Annotated[float, Field(gt=0)] = 255.0
+    score_by: Literal["file", "slot"] = "file"
+    static_layers: tuple[str, ...] = ()
     headings: dict[int, str] = field(default_factory=dict)
     layout: Layout = field(default_factory=Layout)
     splits: dict[Split, Days] = field(default_factory=dict)
@@ -125,7 +155,9 @@ class Edition:
             raise ValueError(f"leads {self.leads} are not in rising order")
         if (self.scored_channels or 1) > len(self.channels):
             raise ValueError(f"{self.scored_channels} scored channels of {len(self.channels)}")
-        check_zone(self.time_zone)
+        if self.time_zone != LOCAL:
+            check_zone(self.time_zone)
+        self._check_tests()
         for one, other in combinations(self.splits, 2):
             first, last = self.splits[one], self.splits[other]
             if first.first <= last.last and last.first <= first.last:
@@ -141,6 +173,20 @@ class Edition:
                         f"{self.frames_per_day} frames for {self.test_history} before it "
                         f"and {self.leads[-1] + 1} after"
                     )
+
+    def _check_tests(self) -> None:
+        undated = self.layout.test_kind == "windows"
+        if undated != (self.slots_per_test is not None) or undated != (
+            self.undated_week is not None
+        ):
+            raise ValueError("slots_per_test and undated_week belong to test_kind 'windows'")
+        if self.undated_week is not None and self.undated_week.weekday():
+            raise ValueError(f"undated_week: {self.undated_week} is no Monday")
+        if self.layout.training == self.layout.validation and "validation" not in self.splits:
+            raise ValueError(
+                "training and validation days are in one folder: splits.validation must tell them "
+                "apart"
+            )
 
     @property
     def frames_per_day(self) -> int:
@@ -162,14 +208,47 @@ class Edition:
         """Channels of a forecast."""
         return self.scored_channels or len(self.channels)
 
+    @property
+    def reach(self) -> int:
+        """Frames from the first that a test gives to the last that is asked for."""
+        return self.test_history + self.leads[-1] + 1
+
+    def clock(self, city: City) -> str:
+        """Return the zone of a city's files."""
+        return (city.time_zone or "UTC") if self.time_zone == LOCAL else self.time_zone
+
     def slots(self, city: City, day: str) -> tuple[int, ...]:
         """Return the first frame to forecast of each block of a test day."""
         return city.slots_by_day.get(day, city.test_slots)
 
+    def slot_count(self, city: City, day: str = "") -> int:
+        """Return how many slots a test file has."""
+        return self.slots_per_test or len(self.slots(city, day))
+
+    def test_shape(self, city: City, day: str) -> tuple[int, ...]:
+        """Shape of a test file: a day, or `(S, T, H, W, C)` of the input hours alone."""
+        if self.layout.test_kind == "blanked":
+            return self.day_shape
+        return self.slot_count(city, day), self.test_history, *self.frame_shape
+
     def forecast_shape(self, city: City, day: str = "") -> tuple[int, int, int, int, int]:
         """`(S, L, H, W, C)` of a submission file: slots, leads, grid, scored channels."""
         size = (self.height, self.width, self.forecast_channels)
-        return len(self.slots(city, day)), len(self.leads), *size
+        return self.slot_count(city, day), len(self.leads), *size
+
+    def split_of(self, day: str) -> Split:
+        """Return the split of a day that training and validation share a folder for."""
+        return "validation" if self.day_of(day) in self.splits["validation"] else "training"
+
+    def weekday(self, number: int) -> str:
+        """Return the day, as a release would write it, that stands for a weekday; Monday is 0."""
+        if self.undated_week is None:
+            raise ValueError(f"{self.name} dates its test slots")
+        return self.written(self.undated_week + timedelta(days=number))
+
+    def order(self, day: str) -> tuple[date, str]:
+        """Return what puts days in the order of the calendar, test files of no day last."""
+        return (date.max, day) if day == UNDATED_TEST else (self.day_of(day), day)
 
     def city(self, name: str) -> City:
         """Return the city of that name.
@@ -181,6 +260,10 @@ class Edition:
             if city.name == name:
                 return city
         raise KeyError(f"{self.name} has no city {name!r}: {[city.name for city in self.cities]}")
+
+    def written(self, day: date) -> str:
+        """Return a calendar day as the release writes it."""
+        return day.strftime(self.layout.day_format)
 
     def day_of(self, day: str) -> date:
         """Return the calendar day that a file name's `{day}` stands for.

@@ -9,7 +9,7 @@ by `pipeline.quarantine`.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -135,8 +135,12 @@ def read_frames(path: Path, shape: Shape) -> NDArray[np.uint8]:
         return frames.read()
 
 
-def write_frames(path: Path, frames: NDArray[np.uint8], *, gzip: int = 9) -> Path:
+def write_frames(
+    path: Path, frames: NDArray[np.uint8], *, gzip: int = 9, rows: bool = False
+) -> Path:
     """Write frames as the organisers do: key `array`, gzip, h5py's own chunks; whole or not at all.
+
+    With `rows` a chunk is a row of the first axis, as in 2021.
 
     Chunks are packed here and handed over whole: outside HDF5's lock, so that threads pack side by
     side, and those of nothing but zeros, which are most, only once.
@@ -148,7 +152,12 @@ def write_frames(path: Path, frames: NDArray[np.uint8], *, gzip: int = 9) -> Pat
         raise ValueError(f"{path}: {frames.dtype} frames, expected uint8")
     with whole_file(path) as partial, h5py.File(partial, "w", libver="latest") as file:
         dataset = file.create_dataset(
-            KEY, frames.shape, np.uint8, chunks=True, compression="gzip", compression_opts=gzip
+            KEY,
+            frames.shape,
+            np.uint8,
+            chunks=(1, *frames.shape[1:]) if rows else True,
+            compression="gzip",
+            compression_opts=gzip,
         )
         nothing = zlib.compress(bytes(prod(dataset.chunks)), gzip)
         for start in product(*map(range, [0] * frames.ndim, frames.shape, dataset.chunks)):
@@ -160,6 +169,40 @@ def write_frames(path: Path, frames: NDArray[np.uint8], *, gzip: int = 9) -> Pat
                 packed = zlib.compress(np.pad(part, missing).tobytes(), gzip)
             dataset.id.write_direct_chunk(start, packed)
     return path
+
+
+@contextmanager
+def row_writer(
+    path: Path, shape: tuple[int, ...], *, gzip: int = 9
+) -> Iterator[Callable[[int, NDArray[np.uint8]], None]]:
+    """Yield what writes a row of the first axis at its place, in any order, a chunk each.
+
+    No more than a row is ever in memory. The file appears, whole, when all rows are there; the
+    same rows in the same order give the same bytes.
+
+    Raises:
+        ValueError: A row is not bytes of its shape, is given twice, or is missing at the end.
+    """
+    missing = set(range(shape[0]))
+    with whole_file(path) as partial, h5py.File(partial, "w", libver="latest") as file:
+        chunks = (1, *shape[1:])
+        dataset = file.create_dataset(
+            KEY, shape, np.uint8, chunks=chunks, compression="gzip", compression_opts=gzip
+        )
+
+        def write(place: int, row: NDArray[np.uint8]) -> None:
+            if row.dtype != np.uint8 or row.shape != shape[1:] or place not in missing:
+                raise ValueError(
+                    f"{path}: row {place} of {row.dtype} {row.shape}, expected a row of "
+                    f"{shape} uint8, each once"
+                )
+            missing.remove(place)
+            packed = zlib.compress(np.ascontiguousarray(row).data, gzip)
+            dataset.id.write_direct_chunk((place, *[0] * len(row.shape)), packed)
+
+        yield write
+        if missing:
+            raise ValueError(f"{path}: rows {sorted(missing)[:10]} are missing")
 
 
 @dataclass(frozen=True, slots=True)
