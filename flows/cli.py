@@ -148,9 +148,7 @@ def check(
 
 
 @app.command("prepare-test")
-def prepare_test(
-    config: Config, overrides: Overrides = None, as_json: AsJson = False
-) -> None:
+def prepare_test(config: Config, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Cut a private test set and its truth from days whose future is known."""
     from flows.prepare_test import prepare_test as recipe
 

@@ -163,7 +163,8 @@ class RunConfig(Section):
         """Return the edition from the catalogue, on the run's grid, with the slots of its release.
 
         Raises:
-            CatalogError: The catalogue is faulty, or has no such edition; the table of the slots is.
+            CatalogError: The catalogue or the table of the slots is faulty, or there is no such
+                edition.
             ConfigError: The run's validation days are not for it to choose.
         """
         edition = read_edition(self.edition, self.catalog or DEFAULT_CATALOG)

@@ -34,9 +34,9 @@ def prepare_test(config: RunConfig) -> Outcome:
     yaml.default_flow_style = False
     yaml.dump(settings, text)
     write_text(path, text.getvalue())
-    days = {city: len(found) for city, found in cut.days.items()}
+    days = sum(map(len, cut.days.values()))
     lines = [
-        f"{len(cut.written)} files cut from {days} days, {cut.linked} files linked -> {cut.release}",
+        f"{len(cut.written)} files cut from {days} days, {cut.linked} linked -> {cut.release}",
         f"truth: {cut.truth}",
         f"next: t4c ingest {path} && t4c submit {path}",
     ]

@@ -113,9 +113,7 @@ def report(config: RunConfig, errors: Errors, name: str, on: str) -> Outcome:
     }
     reports = errors.reports()
     if len(reports.columns) > 1:
-        facts["reports"] = {
-            str(model): row.dropna().to_dict() for model, row in reports.iterrows()
-        }
+        facts["reports"] = {str(model): row.dropna().to_dict() for model, row in reports.iterrows()}
         write_text(config.out / f"{name}_reports.csv", reports.to_csv())
     write_text(config.out / f"{name}_slots.csv", errors.slots().to_csv())
     write_text(config.out / f"{name}.csv", table.to_csv())

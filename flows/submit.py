@@ -66,7 +66,7 @@ def write(config: RunConfig) -> Submission:
 
 @step
 def find_faults(config: RunConfig, submission: Path) -> list[str]:
-    """Check a submission against the test days that the rules list, or the release, or the store."""
+    """Check a submission against the test days that rules, release or store tell of."""
     edition = config.read_edition()
     days = {city.name: _test_days(config, edition, city) for city in config.chosen_cities()}
     return check_submission(

@@ -39,15 +39,13 @@ def stored_file(city: str, split: Split, day: str) -> str:
     return f"{city}/{split}/{day}.nc"
 
 
-def day_axes(
-    edition: Edition, city: City, day: str, slots: tuple[Slot, ...] = ()
-) -> list[Axis]:
+def day_axes(edition: Edition, city: City, day: str, slots: tuple[Slot, ...] = ()) -> list[Axis]:
     """Return the labelled axes `time, y, x, channel` of a day in a store.
 
     Time is the start of each bin on the edition's clock; the axis of a test file of input hours,
-    slot after slot, is called `frame` and holds the bin counted from midnight. `y` and `x` are degrees at the cells'
-    centres: latitude along the rows and longitude along the columns, the other way round in a
-    rotated city.
+    slot after slot, is called `frame` and holds the bin counted from midnight. `y` and `x` are
+    degrees at the cells' centres: latitude along the rows and longitude along the columns, the
+    other way round in a rotated city.
     """
     grid = Grid.of(edition, city)
     if slots:

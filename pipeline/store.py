@@ -87,8 +87,7 @@ class Store:
         """
         if not 0 <= start <= stop <= self.frames(day):
             raise StoreError(
-                f"{self.root}: frames {start} to {stop} of {day}, "
-                f"expected 0 to {self.frames(day)}"
+                f"{self.root}: frames {start} to {stop} of {day}, expected 0 to {self.frames(day)}"
             )
         if self._process != os.getpid():
             with _FORKED:  # handles and locks from before a fork are not ours; one thread renews

@@ -104,12 +104,11 @@ def write_submission(
     gzip: int = 4,
     progress: Callable[[str], None] | None = None,
 ) -> Submission:
-    """Forecast every test day and write the zip; one test file is in memory at a time, of 2021 one
-    slot.
+    """Forecast every test day and write the zip; one test file is in memory at a time.
 
-    Finished members wait in a folder beside the zip, named by a digest of all that shapes them, so
-    that a killed run goes on where it was and never with another model's files. The same inputs
-    give the same bytes.
+    Where the layout packs by row (2021), it is one slot. Finished members wait in a folder beside
+    the zip, named by a digest of all that shapes them, so that a killed run goes on where it was
+    and never with another model's files. The same inputs give the same bytes.
 
     Args:
         target: The zip.

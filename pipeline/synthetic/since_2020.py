@@ -186,9 +186,7 @@ def _draw_days(
         missing = [] if is_whole(path, edition.day_shape) else [path]
         if progress.needs([path], missing, f"{city.name} {name} {split}"):
             frames = draw_frames(drawing, city, day)
-            write_frames(
-                path, frames, gzip=drawing.gzip, rows=edition.layout.chunks == "row"
-            )
+            write_frames(path, frames, gzip=drawing.gzip, rows=edition.layout.chunks == "row")
 
 
 def _of(days: dict[Split, list[date]], *splits: Split) -> Iterator[tuple[Split, date]]:

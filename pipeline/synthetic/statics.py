@@ -41,7 +41,7 @@ def draw_static(edition: Edition, city: City, *, seed: int, style: CityStyle) ->
 def draw_high_res(
     edition: Edition, city: City, *, seed: int, style: CityStyle
 ) -> NDArray[np.uint8]:
-    """Return a street map `(10 H, 10 W)`: each road cell's middle, and the ways to its neighbours."""
+    """Return a street map `(10 H, 10 W)`: each road cell's middle, and the ways to others."""
     grey = road_density(edition, city, seed=seed, style=style)
     fine = np.zeros((FINE * edition.height, FINE * edition.width), np.uint8)
     middle = FINE // 2
