@@ -28,7 +28,6 @@ from pipeline.test_slots import with_slots
 from pipeline.windows import Cut
 from pipeline.yaml_files import parse_yaml, read_yaml, validate
 
-
 Cells = Annotated[int, Field(ge=8, le=4096)]
 
 

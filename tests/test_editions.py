@@ -306,9 +306,9 @@ def test_a_private_test_is_cut_and_can_be_answered(copied, tmp_path):
     cut = facts(t4c("prepare-test", copied.config, *how, "--json"))
     assert facts(t4c("prepare-test", copied.config, *how, "--json"))["written"] == []
     run = into / "run.yaml"
-    assert "another seed" in t4c(
-        "prepare-test", copied.config, *how, "--set", "prepare.seed=1"
-    ).stderr
+    assert (
+        "another seed" in t4c("prepare-test", copied.config, *how, "--set", "prepare.seed=1").stderr
+    )
     some = ("--set", f"cities={json.dumps([c.name for c in cities])}")
     ingested = facts(t4c("ingest", run, *some, "--json"))["cities"]
     for city in cities:
@@ -318,9 +318,9 @@ def test_a_private_test_is_cut_and_can_be_answered(copied, tmp_path):
         )
         store = Store.open(into / "store", read_run(run).chosen_edition(), city)
         assert held not in store.days("training") + store.days("validation")
-        assert store.days("training") == Store.open(
-            copied.run.store, copied.edition, city
-        ).days("training")
+        assert store.days("training") == Store.open(copied.run.store, copied.edition, city).days(
+            "training"
+        )
     made = facts(t4c("submit", run, *some, "--json"))
     assert made["faults"] == []
     score = facts(t4c("score", run, *some, "--submission", made["path"], "--json"))

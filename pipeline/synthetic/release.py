@@ -152,7 +152,7 @@ def write_release(
     by_name: dict[str, int] = {"training": training, "validation": validation, "test": test}
     planned = plan_release(edition, root, truth_root, seed=seed, first_day=first_day, **by_name)
     origin: dict[str, Any] = {"edition": edition.name, "day_shape": edition.day_shape}
-    origin |= {"seed": seed, "first_day": f"{first_day}", **counts, "gzip": gzip}
+    origin |= {"seed": seed, "first_day": f"{first_day}", **by_name, "gzip": gzip}
     claim_folder(root, edition, {**origin, "style": asdict(style)})
     written: list[Path] = []
     skipped: list[Path] = []

@@ -87,7 +87,8 @@ def draw_release(drawing: Drawing, tell: Callable[[str], None] | None) -> Progre
     check_channels(edition)
     days = calendar(drawing)
     origin: dict[str, Any] = {"edition": edition.name, "day_shape": edition.day_shape}
-    origin |= {"seed": drawing.seed, "first_day": f"{drawing.first_day}", **drawing.counts}
+    origin |= {"seed": drawing.seed, "first_day": f"{drawing.first_day}"}
+    origin |= {f"{split}": count for split, count in drawing.counts.items()}
     origin |= {"gzip": drawing.gzip, "style": asdict(drawing.style)}
     claim_folder(drawing.root, edition, origin)
     written_days = [edition.written(day) for day in days["test"]]
