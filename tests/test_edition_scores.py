@@ -58,7 +58,7 @@ def sparse(rng, shape):
 
 
 def plain_scores(forecasts, truths, masks, scale):
-    """The published rules in plain numpy; cities in a list, of 2020 all slots of a city together."""
+    """The published rules in plain numpy; a city each, of 2020 all its slots together."""
     vol, speed = [0, 2, 4, 6], [1, 3, 5, 7]
     scores = []
     for forecast, truth, mask in zip(forecasts, truths, masks, strict=True):
@@ -94,8 +94,13 @@ def test_scores_are_those_of_the_published_rule(edition, tmp_path, kind):
             truths[city.name].append(sparse(rng, shape))
             write_frames(tmp_path / "forecast" / name, forecasts[city.name][-1])
             write_frames(tmp_path / "truth" / name, truths[city.name][-1])
-        size = {"static": (len(edition.static_layers), H, W), "cells": (H, W), "channels": (H, W, 8),
-                "headings": (4, H, W), "file": shape}[kind]  # fmt: skip
+        size = {
+            "static": (len(edition.static_layers), H, W),
+            "cells": (H, W),
+            "channels": (H, W, 8),
+            "headings": (4, H, W),
+            "file": shape,
+        }[kind]
         drawn = sparse(rng, size)
         masks[city.name] = {
             "static": drawn[0][..., None] if kind == "static" else None,

@@ -537,11 +537,10 @@ def test_rows_are_written_in_any_order_and_none_twice_or_missing(tmp_path):
             write(place, rows[place])
     np.testing.assert_array_equal(read_frames(tmp_path / "a.h5", rows.shape), rows)
     with (
-        pytest.raises(ValueError, match=r"rows \[1\] are missing"),
+        pytest.raises(ValueError, match=r"rows \[1, 2, 3\] are missing"),
         row_writer(tmp_path / "b.h5", rows.shape) as write,
     ):
-        for place in (2, 0, 3):
-            write(place, rows[place])
+        write(0, rows[0])
     for place, row in ((0, rows[0].astype(float)), (9, rows[0]), (0, rows[0, :2])):
         with (
             pytest.raises(ValueError, match="expected a row of"),

@@ -1,4 +1,4 @@
-"""Real pieces of the releases, found in public repositories: read by the readers of the editions."""
+"""Real pieces of the releases, found in public repositories, in our readers' hands."""
 
 from __future__ import annotations
 
