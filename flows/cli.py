@@ -47,10 +47,7 @@ def demo(config: Config = DEMO, overrides: Overrides = None, as_json: AsJson = F
 @app.command()
 def synth(
     config: Config = DEMO,
-    edition: Annotated[
-        str | None,
-        typer.Option("--edition", help="2020, 2021, 2021_extended, ...: traffic4cast<EDITION>."),
-    ] = None,
+    edition: Annotated[str | None, typer.Option(help="2020, 2021, 2021_extended, ...")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:

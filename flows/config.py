@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,6 +18,7 @@ from flows.model_config import (
     ModelName,
     TrainedName,
 )
+from flows.release_config import Cells, Prepare, Synth
 from flows.section import Section
 from pipeline.catalog import DEFAULT_CATALOG, read_edition
 from pipeline.editions import City, Days, Edition
@@ -28,19 +28,6 @@ from pipeline.test_slots import with_slots
 from pipeline.windows import Cut
 from pipeline.yaml_files import parse_yaml, read_yaml, validate
 
-Cells = Annotated[int, Field(ge=8, le=4096)]
-
-
-class Synth(Section):
-    """What `t4c synth` draws."""
-
-    seed: int = Field(0, ge=0, description="Another seed is another city.")
-    training: int = Field(8, ge=0, description="Training days.")
-    validation: int = Field(2, ge=0, description="Validation days.")
-    test: int = Field(2, ge=0, description="Test days, or days that test slots are cut from.")
-    first_day: date = Field(date(2018, 1, 1), description="First day of the calendar.")
-    gzip: int = Field(4, ge=0, le=9, description="Compression level; releases use 9, slowly.")
-
 
 class Submit(Section):
     """What `t4c submit` writes."""
@@ -48,18 +35,6 @@ class Submit(Section):
     model: ModelName = Field("mix", description="What forecasts the test days.")
     file: str = Field("submission.zip", pattern=r"^[^/]+\.zip$", description="Name, under `out`.")
     gzip: int = Field(4, ge=0, le=9, description="Compression level of the members.")
-
-
-class Prepare(Section):
-    """What `t4c prepare-test` cuts."""
-
-    into: Path = Field(description="A new folder: release, truth and a configuration of both.")
-    seed: int = Field(0, ge=0, description="Another seed chooses other days and slots.")
-    split: Literal["training", "validation"] = Field(
-        "validation", description="Whose days are cut; the new release has the others."
-    )
-    days: int = Field(2, ge=1, description="How many days of each city are cut.")
-    gzip: int = Field(4, ge=0, le=9, description="Compression level.")
 
 
 class Maps(Section):

@@ -6,8 +6,9 @@ import io
 
 from ruamel.yaml import YAML
 
-from flows.config import Prepare, RunConfig
+from flows.config import RunConfig
 from flows.recipe import Outcome, progress, step
+from flows.release_config import Prepare
 from pipeline.atomic import write_text
 from pipeline.errors import ConfigError
 from pipeline.rehearsal import Rehearsal, cut_rehearsal

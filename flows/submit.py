@@ -10,14 +10,9 @@ from flows.models import build_models, identity
 from flows.recipe import Outcome, progress, step
 from pipeline.catalog import day_files
 from pipeline.editions import City, Edition
+from pipeline.members import expected_members, listed_days
 from pipeline.store import Store
-from pipeline.submission import (
-    Submission,
-    check_submission,
-    expected_members,
-    listed_days,
-    write_submission,
-)
+from pipeline.submission import Submission, check_submission, write_submission
 
 
 def submit(config: RunConfig) -> Outcome:

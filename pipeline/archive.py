@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, LargeZipFile, ZipFile, ZipInfo
 
 from pipeline.errors import HeatmapError, SubmissionError
-from pipeline.heatmaps import FrameReader, open_frames
+from pipeline.frame_reader import FrameReader
+from pipeline.heatmaps import open_frames
 
 SLACK_BYTES = 16 * 1024**2
 """What an HDF5 file of a shape may weigh beyond its raw bytes."""

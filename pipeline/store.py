@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from pipeline.editions import City, Edition, Split
 from pipeline.errors import StoreError
+from pipeline.frame_reader import FrameReader
 from pipeline.grid import Grid
-from pipeline.heatmaps import FrameReader, open_frames
+from pipeline.heatmaps import open_frames
 from pipeline.manifest import Manifest, read_manifest
 from pipeline.windows import Window, check_history, slot_windows
 

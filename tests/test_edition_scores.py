@@ -18,10 +18,11 @@ from pipeline.catalog import read_edition
 from pipeline.errors import HeatmapError, SubmissionError
 from pipeline.headings import merge_headings, split_headings
 from pipeline.heatmaps import read_frames, write_frames
+from pipeline.members import expected_members, listed_days
 from pipeline.metrics import seen_mask
 from pipeline.scoring import score_submission
 from pipeline.static_maps import layers_first, read_high_res, read_mask, read_static, road_mask
-from pipeline.submission import check_submission, expected_members, listed_days
+from pipeline.submission import check_submission
 from pipeline.synthetic import encode_2019, encode_2020
 from pipeline.synthetic.traffic import draw_day
 from tests.edition_world import build, facts, t4c

@@ -20,8 +20,8 @@ from pipeline.editions import UNDATED_TEST, Slot
 from pipeline.errors import CatalogError, HeatmapError, StoreError
 from pipeline.grid import Grid
 from pipeline.heatmaps import read_frames, row_writer
+from pipeline.members import expected_members, listed_days
 from pipeline.store import Store
-from pipeline.submission import expected_members, listed_days
 from pipeline.synthetic.since_2020 import Drawing, calendar, draw_frames
 from pipeline.synthetic.style import DEFAULT_STYLE
 from pipeline.test_slots import read_additional, read_slot_table, with_slots, write_slot_table
