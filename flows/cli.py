@@ -45,11 +45,17 @@ def demo(config: Config = DEMO, overrides: Overrides = None, as_json: AsJson = F
 
 
 @app.command()
-def synth(config: Config = DEMO, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Draw a synthetic release: training, validation, blanked test days, and the truth."""
+def synth(
+    config: Config = DEMO,
+    edition: Annotated[str | None, typer.Option(help="2020, 2021, 2021_extended, ...")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a synthetic release: training and validation days, test files, and the truth."""
     from flows.synth import synth as recipe
 
-    _run(recipe, config, overrides, as_json)
+    chosen = config if edition is None else Path(f"traffic4cast{edition}")
+    _run(recipe, chosen, overrides, as_json)
 
 
 @app.command()
@@ -138,6 +144,14 @@ def check(
     _run(lambda run: recipe(run, submission=submission), config, overrides, as_json)
 
 
+@app.command("prepare-test")
+def prepare_test(config: Config, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Cut a private test set and its truth from days whose future is known."""
+    from flows.prepare_test import prepare_test as recipe
+
+    _run(recipe, config, overrides, as_json)
+
+
 @app.command()
 def maps(config: Config = DEMO, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Draw where each city is hard."""
@@ -173,6 +187,18 @@ def inspect(
     from flows.inspect import inspect as recipe
 
     _finish(lambda: recipe(file), as_json)
+
+
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="An HDF5 file of frames, 3, 8 or 9 channels.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")],
+    as_json: AsJson = False,
+) -> None:
+    """Turn frames of 2019 (volume, speed, heading) into volumes and speeds by heading, or back."""
+    from flows.convert import convert as recipe
+
+    _finish(lambda: recipe(file, out), as_json)
 
 
 def main() -> None:

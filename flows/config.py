@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +19,15 @@ from flows.model_config import (
     ModelName,
     TrainedName,
 )
+from flows.release_config import Cells, Prepare, Synth
 from flows.section import Section
 from pipeline.catalog import DEFAULT_CATALOG, read_edition
-from pipeline.editions import City, Edition
+from pipeline.editions import City, Days, Edition
 from pipeline.errors import ConfigError, WindowError
 from pipeline.probes.settings import Rasterising
+from pipeline.test_slots import with_slots
 from pipeline.windows import Cut
 from pipeline.yaml_files import parse_yaml, read_yaml, validate
-
-
-class Synth(Section):
-    """What `t4c synth` draws."""
-
-    seed: int = Field(0, ge=0, description="Another seed is another city.")
-    training: int = Field(8, ge=1, description="Training days.")
-    validation: int = Field(2, ge=0, description="Validation days.")
-    test: int = Field(2, ge=0, description="Test days, blanked, their truth written apart.")
-    first_day: date = Field(date(2018, 1, 1), description="First day of the calendar.")
-    gzip: int = Field(4, ge=0, le=9, description="Compression level; releases use 9, slowly.")
 
 
 class Submit(Section):
@@ -60,6 +50,12 @@ class RunConfig(Section):
     edition: str = Field(description="Entry of the data catalogue.")
     catalog: Path | None = Field(None, description="Another catalogue than the one built in.")
     cities: tuple[str, ...] | None = Field(None, description="Cities; all, if not given.")
+    grid: tuple[Cells, Cells] | None = Field(
+        None, description="Rows and columns, if not the edition's: a rehearsal on a smaller city."
+    )
+    validation: Days | None = Field(
+        None, description="Days kept from training, where the release does not tell them apart."
+    )
     release: Path = Field(description="Root of the release's day files.")
     store: Path = Field(description="Where `ingest` keeps its re-chunked days.")
     out: Path = Field(description="Where tables, submissions and maps go.")
@@ -73,6 +69,12 @@ class RunConfig(Section):
         min_length=1,
         description="What `score` compares.",
     )
+    masks: str | None = Field(
+        None,
+        description="Masks to score on besides, `{city}` in the path; the release's static maps, "
+        "if not given.",
+    )
+    prepare: Prepare | None = Field(None, description="What `prepare-test` cuts.")
     synth: Synth = Field(default_factory=lambda: Synth())
     rasterise: Rasterising | None = Field(None, description="How GPS points become days.")
     submit: Submit = Field(default_factory=lambda: Submit())
@@ -147,12 +149,24 @@ class RunConfig(Section):
         return self
 
     def read_edition(self) -> Edition:
-        """Return the edition from the catalogue.
+        """Return the edition from the catalogue, on the run's grid, with the slots of its release.
 
         Raises:
-            CatalogError: The catalogue is faulty, or has no such edition.
+            CatalogError: The catalogue or the table of the slots is faulty, or there is no such
+                edition.
+            ConfigError: The run's validation days are not for it to choose.
         """
-        return read_edition(self.edition, self.catalog or DEFAULT_CATALOG)
+        edition = read_edition(self.edition, self.catalog or DEFAULT_CATALOG)
+        if self.grid is not None:
+            edition = replace(edition, height=self.grid[0], width=self.grid[1])
+        if self.validation is not None:
+            if edition.layout.training != edition.layout.validation:
+                raise ConfigError(
+                    f"validation: {edition.name} has a folder of validation days, expected none"
+                )
+            edition = replace(edition, splits={"validation": self.validation})
+        roots = [self.release, *([self.truth] if self.truth else []), self.store]
+        return with_slots(edition, roots)
 
     def check_flips(self) -> None:
         """Refuse forecasts of mirrored cities where headings cannot be mirrored back.

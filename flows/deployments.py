@@ -16,6 +16,7 @@ from flows import compare as _compare
 from flows import demo as _demo
 from flows import ingest as _ingest
 from flows import maps as _maps
+from flows import prepare_test as _prepare_test
 from flows import rasterise as _rasterise
 from flows import score as _score
 from flows import submit as _submit
@@ -96,6 +97,12 @@ def check(config: RunConfig, submission: Path | None = None) -> dict[str, Any]:
 def realism(config: RunConfig) -> dict[str, Any]:
     """Compare the synthetic city with what was measured on real ones."""
     return _run(_synth.realism, config)
+
+
+@flow
+def prepare_test(config: RunConfig) -> dict[str, Any]:
+    """Cut a private test set and its truth."""
+    return _run(_prepare_test.prepare_test, config)
 
 
 @flow

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from flows.recipe import Outcome
+from pipeline.catalog import read_catalog
+from pipeline.file_names import NamedFile, parse_name
 from pipeline.header import Header, read_header
 from pipeline.quarantine import fan_out
 
@@ -22,4 +24,14 @@ def inspect(file: Path) -> Outcome:
             outcome.faults = [said if str(path) in said else f"{path}: {said}"]
 
     fan_out(read_header, [file], done, workers=1)
+    names = parse_name(file.resolve(), read_catalog().values())
+    if names and not outcome.faults:
+        told = [_say(name) for name in names]
+        outcome.facts["named"] = told
+        outcome.lines += [f"named like: {name}" for name in told]
     return outcome
+
+
+def _say(name: NamedFile) -> str:
+    day = f", {name.day}" if name.day else ""
+    return f"{name.edition}, {name.city}, {name.kind}{day}"

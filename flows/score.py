@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,10 @@ from flows.recipe import Outcome, progress, publish_table, step
 from pipeline.atomic import write_json, write_text
 from pipeline.editions import City, Edition
 from pipeline.errors import ConfigError, StoreError
+from pipeline.quarantine import Quarantine
 from pipeline.scoring import Errors, join, score_submission, score_windows
 from pipeline.sources import TrafficSource
+from pipeline.static_maps import read_mask
 from pipeline.store import Store
 from pipeline.windows import WindowPlan
 
@@ -34,7 +37,8 @@ def score(config: RunConfig, *, submission: Path | None = None) -> Outcome:
         return report(config, errors, "ladder", "validation windows")
     if config.truth is None:
         raise ConfigError("truth: not given; a submission is scored against it")
-    errors = score_file(config.truth, submission, edition, config.workers)
+    masks = mask_files(config, edition)
+    errors = score_file(config.truth, submission, edition, masks, config.workers)
     return report(config, errors, f"score_{submission.stem}", "test slots")
 
 
@@ -56,14 +60,42 @@ def score_city(config: RunConfig, city: City, names: Sequence[str]) -> Errors:
     """Score models on one city, all on the same windows."""
     source = validation_source(config, city)
     models = build_models(config, source.store, names)
+    path = mask_files(config, config.chosen_edition()).get(city.name)
+    mask = None
+    if path is not None:
+        reader = Quarantine(partial(read_mask, edition=source.store.edition), workers=1)
+        with reader as read:
+            mask = read(path)
     with progress(f"score {city.name}", len(source)) as tick:
-        return score_windows(source, models, progress=tick)
+        return score_windows(source, models, mask=mask, progress=tick)
 
 
 @step
-def score_file(truth: Path, submission: Path, edition: Edition, workers: int) -> Errors:
+def score_file(
+    truth: Path, submission: Path, edition: Edition, masks: dict[str, Path], workers: int
+) -> Errors:
     """Score a submission."""
-    return score_submission(truth, submission, edition, workers=workers)
+    return score_submission(truth, submission, edition, masks=masks, workers=workers)
+
+
+def mask_files(config: RunConfig, edition: Edition) -> dict[str, Path]:
+    """Return the mask of each city: as the run says, or the static maps of the release.
+
+    Static maps are taken if the release has them all; masks that the run names must be there.
+
+    Raises:
+        ConfigError: A mask that the run names is not there.
+    """
+    names = [city.name for city in edition.cities]
+    if config.masks is not None:
+        found = {name: Path(config.masks.replace("{city}", name)) for name in names}
+        if missing := [str(path) for path in found.values() if not path.is_file()]:
+            raise ConfigError(f"masks: no such files {missing}")
+        return found
+    if edition.layout.static is None:
+        return {}
+    maps = {name: config.release / edition.layout.path("static", name) for name in names}
+    return maps if all(path.is_file() for path in maps.values()) else {}
 
 
 def report(config: RunConfig, errors: Errors, name: str, on: str) -> Outcome:
@@ -79,6 +111,11 @@ def report(config: RunConfig, errors: Errors, name: str, on: str) -> Outcome:
         "table": str(config.out / f"{name}.csv"),
         "rows": str(config.out / f"{name}_rows.csv"),
     }
+    reports = errors.reports()
+    if len(reports.columns) > 1:
+        facts["reports"] = {str(model): row.dropna().to_dict() for model, row in reports.iterrows()}
+        write_text(config.out / f"{name}_reports.csv", reports.to_csv())
+    write_text(config.out / f"{name}_slots.csv", errors.slots().to_csv())
     write_text(config.out / f"{name}.csv", table.to_csv())
     write_text(config.out / f"{name}_rows.csv", errors.rows.to_csv(index=False))
     write_json(config.out / f"{name}.json", facts)
@@ -87,9 +124,17 @@ def report(config: RunConfig, errors: Errors, name: str, on: str) -> Outcome:
     lines = [
         f"{errors.edition.title}: MSE in {unit} on {windows} {on}",
         *scaled.to_string(float_format=lambda value: f"{value:.3f}").splitlines(),
+        *(_beside(reports, errors.edition) if len(reports.columns) > 1 else []),
         f"table: {facts['table']}",
     ]
     return Outcome(lines, facts)
+
+
+def _beside(reports: pd.DataFrame, edition: Edition) -> list[str]:
+    """Return the lines of what the organisers told beside the score."""
+    scaled, _ = in_units(reports, edition)
+    table = scaled.to_string(float_format=lambda value: f"{value:.3f}")
+    return ["beside the score:", *table.splitlines()]
 
 
 def in_units(table: pd.DataFrame, edition: Edition) -> tuple[pd.DataFrame, str]:

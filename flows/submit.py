@@ -9,13 +9,10 @@ from flows.config import RunConfig
 from flows.models import build_models, identity
 from flows.recipe import Outcome, progress, step
 from pipeline.catalog import day_files
+from pipeline.editions import City, Edition
+from pipeline.members import expected_members, listed_days
 from pipeline.store import Store
-from pipeline.submission import (
-    Submission,
-    check_submission,
-    expected_members,
-    write_submission,
-)
+from pipeline.submission import Submission, check_submission, write_submission
 
 
 def submit(config: RunConfig) -> Outcome:
@@ -46,7 +43,8 @@ def check(config: RunConfig, *, submission: Path | None = None) -> Outcome:
 def write(config: RunConfig) -> Submission:
     """Write the zip."""
     edition, name = config.read_edition(), config.submit.model
-    stores = [Store.open(config.store, edition, city) for city in config.chosen_cities()]
+    tested = [city for city in config.chosen_cities() if city.tested]
+    stores = [Store.open(config.store, edition, city) for city in tested]
     by_city = {store.city.name: store for store in stores}
     total = sum(len(store.days("test")) for store in stores)
     with progress("submit", total) as tick:
@@ -63,11 +61,21 @@ def write(config: RunConfig) -> Submission:
 
 @step
 def find_faults(config: RunConfig, submission: Path) -> list[str]:
-    """Check a submission against the test days of the release, or of the store without them."""
+    """Check a submission against the test days that rules, release or store tell of."""
     edition = config.read_edition()
-    days = {
-        city.name: [file.day for file in day_files(config.release, edition, city, "test")]
-        or Store.open(config.store, edition, city).days("test")
-        for city in config.chosen_cities()
-    }
-    return check_submission(submission, expected_members(edition, days), workers=config.workers)
+    days = {city.name: _test_days(config, edition, city) for city in config.chosen_cities()}
+    return check_submission(
+        submission,
+        expected_members(edition, days),
+        workers=config.workers,
+        most_mib=edition.layout.submission_mib,
+    )
+
+
+def _test_days(config: RunConfig, edition: Edition, city: City) -> list[str]:
+    """Return the days that must be answered: what the rules list, or what the release holds."""
+    listed = listed_days(edition, city)
+    if listed is not None:
+        return listed
+    found = [file.day for file in day_files(config.release, edition, city, "test")]
+    return found or Store.open(config.store, edition, city).days("test")

@@ -11,7 +11,7 @@ from pipeline.synthetic.release import ReleaseSummary, write_release
 
 
 def synth(config: RunConfig) -> Outcome:
-    """Write training, validation and blanked test days, and the truth apart from them."""
+    """Write training and validation days and test files, and the truth apart from them."""
     summary = write(config)
     line = f"{len(summary.written)} files drawn, {len(summary.skipped)} there already"
     facts = {"written": list(map(str, summary.written)), "skipped": len(summary.skipped)}

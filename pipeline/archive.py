@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, LargeZipFile, ZipFile, ZipInfo
 
 from pipeline.errors import HeatmapError, SubmissionError
-from pipeline.heatmaps import FrameReader, open_frames
+from pipeline.frame_reader import FrameReader
+from pipeline.heatmaps import open_frames
 
 SLACK_BYTES = 16 * 1024**2
 """What an HDF5 file of a shape may weigh beyond its raw bytes."""
@@ -43,6 +44,15 @@ class Listing:
 
     faults: tuple[str, ...]
     readable: frozenset[str] = frozenset()
+
+
+def weight_faults(path: Path, most_mib: int | None) -> Iterator[str]:
+    """Yield that a zip weighs more than the rules of its edition allow."""
+    if most_mib is not None and path.is_file() and path.stat().st_size > most_mib * 1024**2:
+        yield (
+            f"{path}: weighs {path.stat().st_size / 1024**2:,.1f} MiB, expected at most "
+            f"{most_mib:,} MiB"
+        )
 
 
 def list_members(path: Path, expected: Expected) -> Listing:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.editions import SPLITS, City, Edition, Split
+from pipeline.editions import SPLITS, UNDATED_TEST, City, Edition, Split
 from pipeline.errors import CatalogError
 from pipeline.yaml_files import read_yaml, validate
 
@@ -66,12 +65,21 @@ def _edition(name: str, entry: Any, path: Path) -> Edition:
 
 @dataclass(frozen=True, slots=True, order=True)
 class DayFile:
-    """A day of a city in a release."""
+    """A day of a city in a release.
+
+    Attributes:
+        city: Its city.
+        split: Its split.
+        day: The day, or `UNDATED_TEST`.
+        path: Its file.
+        beside: A file without which it cannot be understood.
+    """
 
     city: str
     split: Split
     day: str
     path: Path
+    beside: Path | None = None
 
 
 def day_path(root: Path, edition: Edition, city: City, split: Split, day: str) -> Path:
@@ -85,8 +93,16 @@ def day_files(root: Path, edition: Edition, city: City, split: Split) -> list[Da
     Raises:
         CatalogError: A file in the split's folder bears a name that the layout does not allow.
     """
+    layout = edition.layout
+    if split == "test" and (layout.test is None or not city.tested):
+        return []
     named = files_by_day(root, edition, city, split)
-    return [DayFile(city.name, split, day, path) for day, path in named.items()]
+    if layout.training == layout.validation and split != "test":
+        named = {day: path for day, path in named.items() if edition.split_of(day) == split}
+    additional = None
+    if split == "test" and layout.test_kind == "windows":
+        additional = root / layout.path("additional", city.name)
+    return [DayFile(city.name, split, day, path, additional) for day, path in named.items()]
 
 
 def files_by_day(
@@ -98,6 +114,8 @@ def files_by_day(
         CatalogError: A file beside them bears a name that the pattern does not allow; lists all.
     """
     pattern = edition.layout.path(kind, city.name, "\0")
+    if "\0" not in pattern:
+        return {UNDATED_TEST: root / pattern} if (root / pattern).is_file() else {}
     folder, name = (root / pattern).parent, Path(pattern).name
     named = re.compile(re.escape(name).replace(re.escape("\0"), "(.+)"))
     days: dict[str, Path] = {}
@@ -130,9 +148,9 @@ def release_days(root: Path, edition: Edition, city: City) -> list[DayFile]:
     if not days:
         expected = day_path(root, edition, city, "training", edition.layout.day_format)
         raise CatalogError(f"{root}: no day of {city.name}; expected files like {expected}")
-    seen: dict[date, DayFile] = {}
+    seen: dict[object, DayFile] = {}
     for file in days:
-        day = edition.day_of(file.day)
+        day = edition.order(file.day)[0]
         if day in seen:
             raise CatalogError(f"{file.path}: the day is in {seen[day].path} already")
         seen[day] = file

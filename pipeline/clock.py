@@ -35,8 +35,8 @@ def local_minutes(
         edition.day_of(day).isoformat(),
         edition.bin_minutes,
         edition.frames_per_day,
-        edition.time_zone,
-        city.time_zone or edition.time_zone,
+        edition.clock(city),
+        city.time_zone or edition.clock(city),
     )
     return weekday.copy(), minute.copy()
 

@@ -3,87 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from itertools import combinations
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-from pipeline.release_layout import SPLITS, Layout, Split
+from pipeline.cities import City, Days, Natural, Slot, check_zone
+from pipeline.release_layout import SPLITS, UNDATED_TEST, Layout, Split
 
-__all__ = ["SPLITS", "City", "Days", "Edition", "Layout", "Split"]
+__all__ = ["SPLITS", "UNDATED_TEST", "City", "Days", "Edition", "Layout", "Slot", "Split"]
 MINUTES_PER_DAY = 24 * 60
+LOCAL = "local"
+"""Time zone of an edition whose files keep each city's own clock."""
 
 Positive = Annotated[int, Field(gt=0)]
-Natural = Annotated[int, Field(ge=0)]
-Latitude = Annotated[float, Field(ge=-90, le=90)]
-Longitude = Annotated[float, Field(ge=-180, le=180)]
-
-
-@dataclass(frozen=True, slots=True)
-class City:
-    """A city of an edition.
-
-    Attributes:
-        name: As the release writes it in its paths.
-        lat_min: South edge of the bounding box, degrees.
-        lat_max: North edge.
-        lon_min: West edge.
-        lon_max: East edge.
-        rotated: Rows run from east to west and columns from north to south (Moscow, Antwerp);
-            else rows run from north to south and columns from west to east.
-        test_slots: First frame to forecast of each test block of a day, in time order.
-        slots_by_day: The same for days that have others, by the day as the release writes it.
-        time_zone: IANA name of the zone people live in; used where a forecaster wants local time.
-    """
-
-    name: str
-    lat_min: Latitude
-    lat_max: Latitude
-    lon_min: Longitude
-    lon_max: Longitude
-    rotated: bool = False
-    test_slots: tuple[Natural, ...] = ()
-    time_zone: str | None = None
-    slots_by_day: dict[str, tuple[Natural, ...]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.lat_min >= self.lat_max or self.lon_min >= self.lon_max:
-            raise ValueError(
-                f"{self.name}: an empty box, latitude {self.lat_min} to {self.lat_max}, "
-                f"longitude {self.lon_min} to {self.lon_max}"
-            )
-        check_zone(self.time_zone)
-        for slots in all_slots(self):
-            if list(slots) != sorted(set(slots)):
-                raise ValueError(f"{self.name}: slots {list(slots)} are not in rising order")
-        if "/" in self.name or self.name in {"", ".", ".."}:
-            raise ValueError(f"{self.name!r}: a city's name is a folder's name")
-
-
-@dataclass(frozen=True, slots=True)
-class Days:
-    """A stretch of days, both ends included.
-
-    Attributes:
-        first: Its first day.
-        last: Its last.
-        without: Days between them that are left out.
-    """
-
-    first: date
-    last: date
-    without: tuple[date, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.first > self.last:
-            raise ValueError(f"days from {self.first} to {self.last}: the end is before the start")
-        if beside := [str(day) for day in self.without if not self.first <= day <= self.last]:
-            raise ValueError(f"days from {self.first} to {self.last} without {beside}: not in them")
-
-    def __contains__(self, day: date) -> bool:
-        return self.first <= day <= self.last and day not in self.without
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +32,16 @@ class Edition:
         channels: Channel names, in the order of the files.
         cities: Its cities, in the order of the leaderboard.
         bin_minutes: Length of a frame.
-        time_zone: Zone of the files' clock: frame 0 starts at its midnight.
+        time_zone: Zone of the files' clock: frame 0 starts at its midnight; `local` is each city's.
         leads: Frames to forecast, counted from the first one after the history.
         test_history: Frames that a test day gives before each slot.
+        slots_per_test: Slots of each test file of the kind *windows*.
+        undated_week: Monday of the week that stands for their days, of which only the weekday is
+            told.
         scored_channels: Channels that a forecast holds: the first so many.
         score_scale: Bytes are divided by it before errors are squared.
+        score_by: Whether a city's score is the mean over its files, or over its slots.
+        static_layers: Layers of a static map, in their order.
         headings: Meaning of the codes in a channel named `heading`.
         layout: Where the files are.
         splits: Days of each split, for a city of one's own; a release's folders say it themselves.
@@ -120,8 +59,12 @@ class Edition:
     time_zone: str = "UTC"
     leads: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0, 1, 2)
     test_history: Positive = 12
+    slots_per_test: Positive | None = None
+    undated_week: date | None = None
     scored_channels: Positive | None = None
     score_scale: Annotated[float, Field(gt=0)] = 255.0
+    score_by: Literal["file", "slot"] = "file"
+    static_layers: tuple[str, ...] = ()
     headings: dict[int, str] = field(default_factory=dict)
     layout: Layout = field(default_factory=Layout)
     splits: dict[Split, Days] = field(default_factory=dict)
@@ -134,7 +77,9 @@ class Edition:
             raise ValueError(f"leads {self.leads} are not in rising order")
         if (self.scored_channels or 1) > len(self.channels):
             raise ValueError(f"{self.scored_channels} scored channels of {len(self.channels)}")
-        check_zone(self.time_zone)
+        if self.time_zone != LOCAL:
+            check_zone(self.time_zone)
+        self._check_tests()
         for one, other in combinations(self.splits, 2):
             first, last = self.splits[one], self.splits[other]
             if first.first <= last.last and last.first <= first.last:
@@ -150,6 +95,20 @@ class Edition:
                         f"{self.frames_per_day} frames for {self.test_history} before it "
                         f"and {self.leads[-1] + 1} after"
                     )
+
+    def _check_tests(self) -> None:
+        undated = self.layout.test_kind == "windows"
+        if undated != (self.slots_per_test is not None) or undated != (
+            self.undated_week is not None
+        ):
+            raise ValueError("slots_per_test and undated_week belong to test_kind 'windows'")
+        if self.undated_week is not None and self.undated_week.weekday():
+            raise ValueError(f"undated_week: {self.undated_week} is no Monday")
+        if self.layout.training == self.layout.validation and "validation" not in self.splits:
+            raise ValueError(
+                "training and validation days are in one folder: splits.validation must tell them "
+                "apart"
+            )
 
     @property
     def frames_per_day(self) -> int:
@@ -171,14 +130,47 @@ class Edition:
         """Channels of a forecast."""
         return self.scored_channels or len(self.channels)
 
+    @property
+    def reach(self) -> int:
+        """Frames from the first that a test gives to the last that is asked for."""
+        return self.test_history + self.leads[-1] + 1
+
+    def clock(self, city: City) -> str:
+        """Return the zone of a city's files."""
+        return (city.time_zone or "UTC") if self.time_zone == LOCAL else self.time_zone
+
     def slots(self, city: City, day: str) -> tuple[int, ...]:
         """Return the first frame to forecast of each block of a test day."""
         return city.slots_by_day.get(day, city.test_slots)
 
+    def slot_count(self, city: City, day: str = "") -> int:
+        """Return how many slots a test file has."""
+        return self.slots_per_test or len(self.slots(city, day))
+
+    def test_shape(self, city: City, day: str) -> tuple[int, ...]:
+        """Shape of a test file: a day, or `(S, T, H, W, C)` of the input hours alone."""
+        if self.layout.test_kind == "blanked":
+            return self.day_shape
+        return self.slot_count(city, day), self.test_history, *self.frame_shape
+
     def forecast_shape(self, city: City, day: str = "") -> tuple[int, int, int, int, int]:
         """`(S, L, H, W, C)` of a submission file: slots, leads, grid, scored channels."""
         size = (self.height, self.width, self.forecast_channels)
-        return len(self.slots(city, day)), len(self.leads), *size
+        return self.slot_count(city, day), len(self.leads), *size
+
+    def split_of(self, day: str) -> Split:
+        """Return the split of a day that training and validation share a folder for."""
+        return "validation" if self.day_of(day) in self.splits["validation"] else "training"
+
+    def weekday(self, number: int) -> str:
+        """Return the day, as a release would write it, that stands for a weekday; Monday is 0."""
+        if self.undated_week is None:
+            raise ValueError(f"{self.name} dates its test slots")
+        return self.written(self.undated_week + timedelta(days=number))
+
+    def order(self, day: str) -> tuple[date, str]:
+        """Return what puts days in the order of the calendar, test files of no day last."""
+        return (date.max, day) if day == UNDATED_TEST else (self.day_of(day), day)
 
     def city(self, name: str) -> City:
         """Return the city of that name.
@@ -190,6 +182,10 @@ class Edition:
             if city.name == name:
                 return city
         raise KeyError(f"{self.name} has no city {name!r}: {[city.name for city in self.cities]}")
+
+    def written(self, day: date) -> str:
+        """Return a calendar day as the release writes it."""
+        return day.strftime(self.layout.day_format)
 
     def day_of(self, day: str) -> date:
         """Return the calendar day that a file name's `{day}` stands for.
@@ -206,15 +202,3 @@ class Edition:
 def all_slots(city: City) -> list[tuple[int, ...]]:
     """Return the slots of every kind of test day of a city."""
     return [city.test_slots, *city.slots_by_day.values()]
-
-
-def check_zone(name: str | None) -> None:
-    """Refuse a time zone that is not one.
-
-    Raises:
-        ValueError: There is none of that name.
-    """
-    try:
-        ZoneInfo(name or "UTC")
-    except (KeyError, ValueError, OSError):
-        raise ValueError(f"no time zone {name!r}; expected one like Europe/Berlin") from None

@@ -9,7 +9,7 @@ by `pipeline.quarantine`.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -25,67 +25,13 @@ from numpy.typing import NDArray
 from pipeline.atomic import whole_file
 from pipeline.claims import Claims, Shape, claim_faults
 from pipeline.errors import HeatmapError
+from pipeline.frame_reader import FrameReader
 
 KEY = "array"
-SLAB_BYTES = 16 * 1024**2
 TYPES = {
     "uint8": (h5py.h5t.STD_U8LE, h5py.h5t.STD_U8BE),
     "int16": (h5py.h5t.STD_I16LE, h5py.h5t.STD_I16BE),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class FrameReader:
-    """An open, checked dataset of frames.
-
-    Attributes:
-        path: Its file.
-        dataset: `(N, ..., H, W, C)`, uint8 or int16.
-    """
-
-    path: Path
-    dataset: h5py.Dataset
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the dataset."""
-        return tuple(self.dataset.shape)
-
-    def read(self, start: int = 0, stop: int | None = None) -> NDArray[np.uint8]:
-        """Return rows `start` to `stop` of the first axis as uint8.
-
-        Raises:
-            HeatmapError: A chunk cannot be decoded, or a value lies outside 0 to 255.
-        """
-        stop = self.shape[0] if stop is None else stop
-        found = np.empty((stop - start, *self.shape[1:]), self.dataset.dtype)
-        try:
-            if found.size:
-                self.dataset.read_direct(found, np.s_[start:stop])
-        except (OSError, RuntimeError, ValueError) as fault:
-            raise HeatmapError(f"{self.path}: rows {start} to {stop} unreadable: {fault}") from None
-        if found.dtype == np.uint8:
-            return found
-        low, high = found.min(initial=0), found.max(initial=0)
-        if low < 0 or high > 255:
-            place = found.argmin() if low < 0 else found.argmax()
-            index = np.unravel_index(int(place), found.shape)
-            where = (int(index[0]) + start, *map(int, index[1:]))
-            raise HeatmapError(
-                f"{self.path}: value {found[index]} at {where}, expected bytes from 0 to 255"
-            )
-        return found.astype(np.uint8)
-
-    def slabs(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Yield `(start, rows)` from first to last, each chunk decoded once.
-
-        A slab is as many rows as a chunk is long, or several such up to some 16 MB.
-        """
-        row = prod(self.shape[1:]) * self.dataset.dtype.itemsize
-        step = self.dataset.chunks[0] if self.dataset.chunks else 1
-        step *= max(1, SLAB_BYTES // max(1, row * step))
-        for start in range(0, self.shape[0], step):
-            yield start, self.read(start, min(start + step, self.shape[0]))
 
 
 @contextmanager
@@ -135,8 +81,12 @@ def read_frames(path: Path, shape: Shape) -> NDArray[np.uint8]:
         return frames.read()
 
 
-def write_frames(path: Path, frames: NDArray[np.uint8], *, gzip: int = 9) -> Path:
+def write_frames(
+    path: Path, frames: NDArray[np.uint8], *, gzip: int = 9, rows: bool = False
+) -> Path:
     """Write frames as the organisers do: key `array`, gzip, h5py's own chunks; whole or not at all.
+
+    With `rows` a chunk is a row of the first axis, as in 2021.
 
     Chunks are packed here and handed over whole: outside HDF5's lock, so that threads pack side by
     side, and those of nothing but zeros, which are most, only once.
@@ -148,7 +98,12 @@ def write_frames(path: Path, frames: NDArray[np.uint8], *, gzip: int = 9) -> Pat
         raise ValueError(f"{path}: {frames.dtype} frames, expected uint8")
     with whole_file(path) as partial, h5py.File(partial, "w", libver="latest") as file:
         dataset = file.create_dataset(
-            KEY, frames.shape, np.uint8, chunks=True, compression="gzip", compression_opts=gzip
+            KEY,
+            frames.shape,
+            np.uint8,
+            chunks=(1, *frames.shape[1:]) if rows else True,
+            compression="gzip",
+            compression_opts=gzip,
         )
         nothing = zlib.compress(bytes(prod(dataset.chunks)), gzip)
         for start in product(*map(range, [0] * frames.ndim, frames.shape, dataset.chunks)):
@@ -160,6 +115,40 @@ def write_frames(path: Path, frames: NDArray[np.uint8], *, gzip: int = 9) -> Pat
                 packed = zlib.compress(np.pad(part, missing).tobytes(), gzip)
             dataset.id.write_direct_chunk(start, packed)
     return path
+
+
+@contextmanager
+def row_writer(
+    path: Path, shape: tuple[int, ...], *, gzip: int = 9
+) -> Iterator[Callable[[int, NDArray[np.uint8]], None]]:
+    """Yield what writes a row of the first axis at its place, in any order, a chunk each.
+
+    No more than a row is ever in memory. The file appears, whole, when all rows are there; the
+    same rows in the same order give the same bytes.
+
+    Raises:
+        ValueError: A row is not bytes of its shape, is given twice, or is missing at the end.
+    """
+    missing = set(range(shape[0]))
+    with whole_file(path) as partial, h5py.File(partial, "w", libver="latest") as file:
+        chunks = (1, *shape[1:])
+        dataset = file.create_dataset(
+            KEY, shape, np.uint8, chunks=chunks, compression="gzip", compression_opts=gzip
+        )
+
+        def write(place: int, row: NDArray[np.uint8]) -> None:
+            if row.dtype != np.uint8 or row.shape != shape[1:] or place not in missing:
+                raise ValueError(
+                    f"{path}: row {place} of {row.dtype} {row.shape}, expected a row of "
+                    f"{shape} uint8, each once"
+                )
+            missing.remove(place)
+            packed = zlib.compress(np.ascontiguousarray(row).data, gzip)
+            dataset.id.write_direct_chunk((place, *[0] * len(row.shape)), packed)
+
+        yield write
+        if missing:
+            raise ValueError(f"{path}: rows {sorted(missing)[:10]} are missing")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.atomic import sweep
+from pipeline.atomic import sweep, write_text
 from pipeline.catalog import DayFile, release_days
-from pipeline.editions import City, Edition
-from pipeline.errors import PipelineError
+from pipeline.editions import UNDATED_TEST, City, Edition
+from pipeline.errors import HeatmapError, PipelineError
 from pipeline.manifest import (
     Manifest,
     StoredDay,
@@ -18,7 +18,15 @@ from pipeline.manifest import (
     write_manifest,
 )
 from pipeline.quarantine import fan_out
-from pipeline.rechunk import DayJob, rechunk_day, sha256, stored_file
+from pipeline.rechunk import (
+    DayJob,
+    fingerprint,
+    rechunk_day,
+    sha256,
+    source_checksum,
+    stored_file,
+)
+from pipeline.test_slots import table_slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,9 @@ def ingest_city(
     jobs: list[DayJob] = []
     for source in days:
         known = _unchanged(stored.get(source.day), source, root, verify)
+        if known is not None and edition.layout.test_kind == "blocks" and known.slots:
+            moved = known.slots != table_slots(edition, city, source.day)
+            known = None if moved else known
         if known is None:
             jobs.append(DayJob(edition, city, source, root))
             continue
@@ -119,6 +130,7 @@ def ingest_city(
         if progress is not None:
             progress(day)
 
+    _keep_table(release, edition, root)
     for source in days:
         sweep((root / stored_file(city.name, source.split, source.day)).parent)
     fan_out(rechunk_day, jobs, done, workers=workers, cluster=cluster)
@@ -133,10 +145,23 @@ def ingest_city(
     )
 
 
+def _keep_table(release: Path, edition: Edition, root: Path) -> None:
+    """Copy the table of the slots, so that a release may be put away."""
+    if edition.layout.slots is None or not (release / edition.layout.slots).is_file():
+        return
+    text = (release / edition.layout.slots).read_text(encoding="utf-8")
+    kept = root / edition.layout.slots
+    if not kept.is_file() or kept.read_text(encoding="utf-8") != text:
+        write_text(kept, text)
+
+
 def _wanted(edition: Edition, stored: StoredDay) -> bool:
     """Return whether the edition's own splits, if it has any, still put a day where it is."""
-    if not edition.splits:
+    layout = edition.layout
+    if not edition.splits or stored.day == UNDATED_TEST:
         return True
+    if layout.training == layout.validation:
+        return stored.split in ("test", edition.split_of(stored.day))
     days = edition.splits.get(stored.split)
     return days is not None and edition.day_of(stored.day) in days
 
@@ -158,11 +183,14 @@ def _unchanged(
         return None
     if verify and sha256(file) != known.stored_sha256:
         return None
-    found = source.path.stat()
-    if found.st_size != known.source_bytes:
+    try:
+        size, changed = fingerprint(source)
+    except HeatmapError:  # it is for the reader to say what is missing
         return None
-    if found.st_mtime_ns == known.source_mtime_ns and not verify:
+    if size != known.source_bytes:
+        return None
+    if changed == known.source_mtime_ns and not verify:
         return known
-    if sha256(source.path) != known.source_sha256:
+    if source_checksum(source) != known.source_sha256:
         return None
-    return replace(known, source_mtime_ns=found.st_mtime_ns)
+    return replace(known, source_mtime_ns=changed)

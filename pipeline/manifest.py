@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import write_json
-from pipeline.editions import SPLITS, City, Edition, Split
+from pipeline.editions import SPLITS, City, Edition, Slot, Split
 from pipeline.errors import StoreError
 from pipeline.yaml_files import validate
 
@@ -42,12 +42,13 @@ class StoredDay:
         day: As the release writes it.
         file: Path relative to the store's root.
         source: The release's file.
-        source_bytes: Its size.
-        source_mtime_ns: When it last changed.
-        source_sha256: Its checksum.
+        source_bytes: Its size, and that of what stands beside it.
+        source_mtime_ns: When they last changed.
+        source_sha256: Checksum of them, one after the other.
         stored_bytes: Size of the store's file.
         stored_sha256: Its checksum.
         statistics: By channel.
+        slots: Of a test file of input hours alone, where each was cut.
     """
 
     split: Split
@@ -60,6 +61,7 @@ class StoredDay:
     stored_bytes: int
     stored_sha256: str
     statistics: dict[str, ChannelStatistics]
+    slots: tuple[Slot, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Manifest:
     @classmethod
     def of(cls, edition: Edition, city: City, days: Iterable[StoredDay]) -> Manifest:
         """Return a manifest of these days, put in order."""
-        ordered = sorted(days, key=lambda d: (SPLITS.index(d.split), edition.day_of(d.day)))
+        ordered = sorted(days, key=lambda d: (SPLITS.index(d.split), edition.order(d.day)))
         return cls(city.name, labels(edition, city), tuple(ordered))
 
     def by_day(self) -> Mapping[str, StoredDay]:

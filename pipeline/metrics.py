@@ -6,6 +6,8 @@ same errors agree to the last digit, in whatever order the parts were added.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,3 +44,36 @@ def error_map(
     axes = (*range(errors.ndim - 3), errors.ndim - 1)
     sums = errors.sum(axis=axes, dtype=np.int64)
     return np.asarray(sums / (errors.size / sums.size) / scale**2)
+
+
+def masked_sums(
+    errors: NDArray[np.int32], mask: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sum squared errors `(..., H, W, C)` where a mask is set, and count where: `(..., C)` each.
+
+    Args:
+        errors: As `squared_error` returns them.
+        mask: Of the same shape, or one that broadcasts to it.
+    """
+    wide = np.broadcast_to(mask, errors.shape)
+    sums: NDArray[np.int64] = np.where(wide, errors, 0).sum(axis=(-3, -2), dtype=np.int64)
+    return sums, wide.sum(axis=(-3, -2), dtype=np.int64)
+
+
+def seen_mask(truth: NDArray[np.uint8], channels: Sequence[str]) -> NDArray[np.bool_]:
+    """Return what the Wiedemann variant counts of `(..., H, W, C)`.
+
+    Volumes count everywhere; a speed counts only where the true volume of its heading is not 0,
+    for without a probe there is no speed to be wrong about.
+
+    Raises:
+        ValueError: A channel is neither `volume_*` nor `speed_*` with its volume beside it.
+    """
+    mask = np.ones(truth.shape, np.bool_)
+    for place, name in enumerate(channels):
+        what, _, way = name.partition("_")
+        if what == "speed":
+            mask[..., place] = truth[..., list(channels).index(f"volume_{way}")] != 0
+        elif what != "volume":
+            raise ValueError(f"channel {name!r}: the Wiedemann variant knows volumes and speeds")
+    return mask

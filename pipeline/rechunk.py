@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.catalog import DayFile
-from pipeline.editions import City, Edition, Split
-from pipeline.errors import StoreError
+from pipeline.editions import City, Edition, Slot, Split
+from pipeline.errors import HeatmapError, StoreError
 from pipeline.grid import Grid
 from pipeline.heatmaps import Axis, open_frames, store_writer
 from pipeline.manifest import ChannelStatistics, StoredDay
+from pipeline.test_slots import read_additional, table_slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +39,30 @@ def stored_file(city: str, split: Split, day: str) -> str:
     return f"{city}/{split}/{day}.nc"
 
 
-def day_axes(edition: Edition, city: City, day: str) -> list[Axis]:
+def day_axes(edition: Edition, city: City, day: str, slots: tuple[Slot, ...] = ()) -> list[Axis]:
     """Return the labelled axes `time, y, x, channel` of a day in a store.
 
-    Time is the start of each bin on the edition's clock. `y` and `x` are degrees at the cells'
-    centres: latitude along the rows and longitude along the columns, the other way round in a
-    rotated city.
+    Time is the start of each bin on the edition's clock; the axis of a test file of input hours,
+    slot after slot, is called `frame` and holds the bin counted from midnight. `y` and `x` are
+    degrees at the cells' centres: latitude along the rows and longitude along the columns, the
+    other way round in a rotated city.
     """
     grid = Grid.of(edition, city)
-    minutes = np.arange(edition.frames_per_day, dtype=np.int32) * edition.bin_minutes
-    since = f"minutes since {edition.day_of(day).isoformat()} 00:00:00"
+    if slots:
+        firsts = np.array([slot.first - edition.test_history for slot in slots], np.int32)
+        bins = np.add.outer(firsts, np.arange(edition.test_history, dtype=np.int32)).ravel()
+        time = Axis("frame", bins, {"long_name": "bin counted from midnight, slot after slot"})
+    else:
+        minutes = np.arange(edition.frames_per_day, dtype=np.int32) * edition.bin_minutes
+        since = f"minutes since {edition.day_of(day).isoformat()} 00:00:00"
+        time = Axis("time", minutes, {"units": since, "calendar": "proleptic_gregorian"})
     north = {"units": "degrees_north", "standard_name": "latitude"}
     east = {"units": "degrees_east", "standard_name": "longitude"}
     y, x = (grid.latitudes(), north), (grid.longitudes(), east)
     if city.rotated:
         y, x = x, y
     return [
-        Axis("time", minutes, {"units": since, "calendar": "proleptic_gregorian"}),
+        time,
         Axis("y", *y),
         Axis("x", *x),
         Axis("channel", np.array(edition.channels), {"long_name": "channel"}),
@@ -64,24 +72,32 @@ def day_axes(edition: Edition, city: City, day: str) -> list[Axis]:
 def rechunk_day(job: DayJob) -> StoredDay:
     """Re-chunk one day, slab by slab, and return what the manifest notes of it.
 
+    Of a test file of input hours `(S, T, H, W, C)` the store keeps the frames one after another.
+
     Raises:
-        HeatmapError: The release's file is not a day of this edition.
+        HeatmapError: The release's file is not a day of this edition, or nothing tells its slots.
     """
     edition, source = job.edition, job.source
     file = stored_file(source.city, source.split, source.day)
-    before = source.path.stat()
+    before = fingerprint(source)
+    slots = _slots(job)
+    shape = edition.test_shape(job.city, source.day) if slots else edition.day_shape
     counts = np.zeros((len(edition.channels), 256), np.int64)
-    labels = {"edition": edition.name, "city": source.city, "time_zone": edition.time_zone}
+    clock = edition.clock(job.city)
+    labels = {"edition": edition.name, "city": source.city, "time_zone": clock}
+    axes = day_axes(edition, job.city, source.day, slots)
     with (
-        open_frames(source.path, edition.day_shape) as frames,
-        store_writer(job.root / file, day_axes(edition, job.city, source.day), labels) as target,
+        open_frames(source.path, shape) as frames,
+        store_writer(job.root / file, axes, labels) as target,
     ):
+        per_row = edition.test_history if slots else 1
         for start, slab in frames.slabs():
-            target.write_direct(slab, dest_sel=np.s_[start : start + len(slab)])
-            counts += histogram(slab)
-        checksum = sha256(source.path)
-        after = source.path.stat()
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            flat = slab.reshape(-1, *edition.frame_shape)
+            first = start * per_row
+            target.write_direct(flat, dest_sel=np.s_[first : first + len(flat)])
+            counts += histogram(flat)
+        checksum = source_checksum(source)
+        if before != fingerprint(source):
             raise StoreError(f"{source.path}: changed while it was read; ingest again")
     stored = job.root / file
     return StoredDay(
@@ -89,13 +105,54 @@ def rechunk_day(job: DayJob) -> StoredDay:
         day=source.day,
         file=file,
         source=str(source.path),
-        source_bytes=after.st_size,
-        source_mtime_ns=after.st_mtime_ns,
+        source_bytes=before[0],
+        source_mtime_ns=before[1],
         source_sha256=checksum,
         stored_bytes=stored.stat().st_size,
         stored_sha256=sha256(stored),
         statistics=dict(zip(edition.channels, map(_statistics, counts), strict=True)),
+        slots=slots,
     )
+
+
+def _slots(job: DayJob) -> tuple[Slot, ...]:
+    """Return where a test file of input hours alone was cut; nothing for whole days."""
+    edition, source = job.edition, job.source
+    if source.split != "test" or edition.layout.test_kind == "blanked":
+        return ()
+    if source.beside is not None:
+        return read_additional(source.beside, edition)
+    slots = table_slots(edition, job.city, source.day)
+    if not slots:
+        raise HeatmapError(f"{source.path}: {edition.layout.slots} tells no slots of this day")
+    return slots
+
+
+def fingerprint(source: DayFile) -> tuple[int, int]:
+    """Return size and last change of a release's file and of what stands beside it.
+
+    Raises:
+        HeatmapError: One of them is not there.
+    """
+    missing = [path for path in _files(source) if not path.is_file()]
+    if missing:
+        raise HeatmapError(f"{missing[0]}: no such file")
+    stats = [path.stat() for path in _files(source)]
+    return sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
+
+
+def source_checksum(source: DayFile) -> str:
+    """Return the checksum of a release's file and of what stands beside it."""
+    digest = hashlib.sha256()
+    for path in _files(source):
+        with path.open("rb") as file:
+            while piece := file.read(1024**2):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+def _files(source: DayFile) -> list[Path]:
+    return [source.path, *([] if source.beside is None else [source.beside])]
 
 
 def histogram(frames: NDArray[np.uint8]) -> NDArray[np.int64]:

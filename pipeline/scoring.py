@@ -16,73 +16,27 @@ from numpy.typing import NDArray
 
 from pipeline.archive import Member, list_members, open_member
 from pipeline.catalog import files_by_day
-from pipeline.editions import Edition
+from pipeline.editions import City, Edition
+from pipeline.error_tables import COLUMNS, MASKED, SEEN, Errors, Row, join
 from pipeline.errors import PipelineError, SubmissionError
 from pipeline.forecasters import Forecaster
-from pipeline.heatmaps import read_frames
+from pipeline.heatmaps import open_frames
 from pipeline.layout import to_heatmap, to_model
-from pipeline.metrics import frame_sse
+from pipeline.members import listed_days, member_name
+from pipeline.metrics import masked_sums, seen_mask, squared_error
 from pipeline.quarantine import fan_out
 from pipeline.sources.traffic import TrafficSource
-from pipeline.submission import member_name
+from pipeline.static_maps import Mask, read_mask
 from pipeline.windows import Window
 
-COLUMNS = ("model", "city", "day", "slot", "lead", "channel", "sse", "cells")
-
-
-@dataclass(frozen=True, slots=True)
-class Errors:
-    """Squared errors of forecasts, summed over the cells of each frame and channel.
-
-    Attributes:
-        edition: Whose channels and scale.
-        rows: `model, city, day, slot, lead, channel`, then `sse`, the sum over cells of squared
-            differences of bytes, exact, and `cells`, how many.
-    """
-
-    edition: Edition
-    rows: pd.DataFrame
-
-    def files(self) -> pd.Series[float]:
-        """Return the score of each file, by model, city and day: the mean over all its entries."""
-        return self._mse(["model", "city", "day"])
-
-    def cities(self) -> pd.Series[float]:
-        """Return the score of each city, by model and city: the mean over its files."""
-        return self.files().groupby(["model", "city"], sort=False).mean()
-
-    def leaderboard(self) -> pd.Series[float]:
-        """Return the score of each model: the mean over its cities."""
-        return self.cities().groupby("model", sort=False).mean()
-
-    def by(self, *keys: str) -> pd.Series[float]:
-        """Return the mean error by model and these columns."""
-        return self._mse(["model", *keys])
-
-    def table(self) -> pd.DataFrame:
-        """Return a row a model, best last: its score, then each channel's, lead's and city's."""
-        mean = self.leaderboard().rename("mse")
-        parts = [self.by(key).unstack(sort=False) for key in ("channel", "lead")]
-        ahead = [(int(lead) + 1) * self.edition.bin_minutes for lead in parts[1].columns]
-        parts[1].columns = [f"{minutes} min" for minutes in ahead]
-        cities = self.cities().unstack(sort=False)
-        table = pd.concat([mean, *parts, *([cities] if cities.shape[1] > 1 else [])], axis=1)
-        return table.sort_values("mse", ascending=False)
-
-    def _mse(self, keys: list[str]) -> pd.Series[float]:
-        sums = self.rows.groupby(keys, sort=False)[["sse", "cells"]].sum()
-        return (sums["sse"] / sums["cells"] / self.edition.score_scale**2).rename("mse")
-
-
-def join(parts: Sequence[Errors]) -> Errors:
-    """Return the errors of several cities or models as one table."""
-    return Errors(parts[0].edition, pd.concat([part.rows for part in parts], ignore_index=True))
+__all__ = ["Errors", "ScoredFile", "join", "score_file", "score_submission", "score_windows"]
 
 
 def score_windows(
     source: TrafficSource,
     models: Mapping[str, Forecaster],
     *,
+    mask: Mask | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Errors:
     """Return the errors of models on the same windows, as bytes, the way a leaderboard sees them.
@@ -90,21 +44,22 @@ def score_windows(
     Args:
         source: Windows of one city, with their futures.
         models: What to score, by name.
+        mask: Where errors are summed a second time, `(H, W, 1 or C)`.
         progress: Told the day of each window as it is done.
     """
     edition = source.store.edition
-    rows: list[tuple[object, ...]] = []
+    rows: list[Row] = []
     for index in range(len(source)):
         clip = source[index]
         window, truth = clip.where, _scored(clip.future, edition)
         history = to_model(np.moveaxis(clip.history, -3, -1))[None]
         for name, model in models.items():
             forecast = to_heatmap(model.forecast(history, [window])[0])
-            sums = frame_sse(forecast[..., : edition.forecast_channels], truth)
-            rows += _rows(edition, name, window, [window.split], sums[None], truth[0, ..., 0].size)
+            sums = _sums(forecast[..., : edition.forecast_channels], truth, edition, mask)
+            rows += _rows(edition, name, window, window.split, sums)
         if progress is not None:
             progress(window.day)
-    return Errors(edition, pd.DataFrame(rows, columns=list(COLUMNS)))
+    return Errors(edition, _table(rows, edition, masked=mask is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +72,7 @@ class ScoredFile:
     truth: Path
     submission: Path
     model: str
+    mask: Path | None = None
 
     def member(self) -> str:
         """Return the name of the member."""
@@ -124,7 +80,12 @@ class ScoredFile:
 
 
 def score_submission(
-    truth: Path, submission: Path, edition: Edition, *, workers: int = 2
+    truth: Path,
+    submission: Path,
+    edition: Edition,
+    *,
+    masks: Mapping[str, Path] | None = None,
+    workers: int = 2,
 ) -> Errors:
     """Return the errors of a submission against a folder of truth.
 
@@ -132,18 +93,22 @@ def score_submission(
         truth: Files named like a submission's members, `(S, L, H, W, C)` uint8.
         submission: A zip, or a folder.
         edition: Whose scale and names.
+        masks: Of each city that has one, a file `read_mask` reads; for all cities or none.
         workers: Reader processes.
 
     Raises:
         SubmissionError: A file that the truth has is missing from the submission, misshapen or
-            unreadable, or the submission has one that the truth has not; lists them all.
+            unreadable, or the submission has one that the truth has not, or the truth lacks one
+            that the edition's rules list; lists them all.
     """
-    model = submission.stem
+    model, masks = submission.stem, masks or {}
     jobs = [
-        ScoredFile(edition, city.name, day, path, submission, model)
+        ScoredFile(edition, city.name, day, path, submission, model, masks.get(city.name))
         for city in edition.cities
-        for day, path in files_by_day(truth, edition, city, "submission").items()
+        for day, path in _truth_days(truth, edition, city).items()
     ]
+    if len({job.mask is None for job in jobs}) > 1:
+        raise SubmissionError(f"masks of {sorted(masks)} alone, expected one of each city or none")
     if not jobs:
         raise SubmissionError(f"{truth}: no truth like {edition.layout.submission}")
     expected = {
@@ -151,9 +116,9 @@ def score_submission(
     }
     listing = list_members(submission, expected)
     faults = list(listing.faults)
-    rows: dict[Path, list[tuple[object, ...]]] = {}
+    rows: dict[Path, list[Row]] = {}
 
-    def done(job: ScoredFile, outcome: list[tuple[object, ...]] | PipelineError | OSError) -> None:
+    def done(job: ScoredFile, outcome: list[Row] | PipelineError | OSError) -> None:
         if isinstance(outcome, list):
             rows[job.truth] = outcome
         else:
@@ -166,41 +131,89 @@ def score_submission(
     if faults:
         raise SubmissionError("\n".join(sorted(faults)))
     ordered = [row for job in jobs for row in rows[job.truth]]
-    return Errors(edition, pd.DataFrame(ordered, columns=list(COLUMNS)))
+    return Errors(edition, _table(ordered, edition, masked=bool(jobs[0].mask)))
 
 
-def score_file(job: ScoredFile) -> list[tuple[object, ...]]:
-    """Return the rows of one file.
+def score_file(job: ScoredFile) -> list[Row]:
+    """Return the rows of one file, slot by slot: no more than a few slots are in memory.
 
     Raises:
-        PipelineError: The truth or the forecast cannot be read as what it should be.
+        PipelineError: The truth, the mask or the forecast cannot be read as what it should be.
     """
     edition, city = job.edition, job.edition.city(job.city)
     shape = edition.forecast_shape(city, job.day)
-    truth = read_frames(job.truth, shape)
-    with open_member(Member(job.submission, job.member(), shape)) as forecast:
-        sums = frame_sse(forecast.read(), truth)
+    undated = edition.layout.test_kind == "windows"
+    slots = range(shape[0]) if undated else edition.slots(city, job.day)
+    mask = None if job.mask is None else read_mask(job.mask, edition)
+    if mask is not None and mask.ndim == len(shape) and mask.shape != shape:
+        raise SubmissionError(f"{job.mask}: a mask {mask.shape}, expected {shape}")
     window = Window(job.city, job.day, 0, 1, edition.leads)
-    return _rows(
-        edition, job.model, window, edition.slots(city, job.day), sums, shape[2] * shape[3]
-    )
+    rows: list[Row] = []
+    with (
+        open_frames(job.truth, shape) as truth,
+        open_member(Member(job.submission, job.member(), shape)) as forecast,
+    ):
+        for start, slab in forecast.slabs():
+            answers = truth.read(start, start + len(slab))
+            for place, (said, was) in enumerate(zip(slab, answers, strict=True), start):
+                here = mask[place] if mask is not None and mask.ndim == len(shape) else mask
+                sums = _sums(said, was, edition, here)
+                rows += _rows(edition, job.model, window, slots[place], sums)
+    return rows
+
+
+def _truth_days(truth: Path, edition: Edition, city: City) -> dict[str, Path]:
+    """Return the files of a city's truth by day, in order.
+
+    Raises:
+        SubmissionError: One that the rules list is missing, or one has no slots.
+    """
+    found = files_by_day(truth, edition, city, "submission") if city.tested else {}
+    if found and (listed := listed_days(edition, city)) is not None:
+        if missing := sorted(set(listed) - set(found)):
+            raise SubmissionError(f"{truth}: {city.name} lacks the truth of {missing}")
+        if extra := sorted(set(found) - set(listed)):
+            raise SubmissionError(f"{truth}: {city.name} has truth of {extra}, which have no slots")
+    return found
+
+
+def _sums(
+    forecast: NDArray[np.uint8], truth: NDArray[np.uint8], edition: Edition, mask: Mask | None
+) -> list[NDArray[np.int64]]:
+    """Return the sums of one slot `(L, H, W, C)`, and how many cells each is of: `(L, C)` each."""
+    errors = squared_error(forecast, truth)
+    total: NDArray[np.int64] = errors.sum(axis=(-3, -2), dtype=np.int64)
+    parts = [total, np.full_like(total, errors.shape[-3] * errors.shape[-2])]
+    if mask is not None:
+        parts += masked_sums(errors, mask)
+    if _by_heading(edition):
+        parts += masked_sums(errors, seen_mask(truth, _channels(edition)))
+    return parts
 
 
 def _rows(
-    edition: Edition,
-    model: str,
-    window: Window,
-    slots: Sequence[int],
-    sums: NDArray[np.int64],
-    cells: int,
-) -> list[tuple[object, ...]]:
-    """Label sums `(S, L, C)`."""
+    edition: Edition, model: str, window: Window, slot: int, sums: Sequence[NDArray[np.int64]]
+) -> list[Row]:
+    """Label the sums of a slot, `(L, C)` each."""
     return [
-        (model, window.city, window.day, slot, lead, channel, int(sums[s, place, c]), cells)
-        for s, slot in enumerate(slots)
+        (model, window.city, window.day, slot, lead, channel, *(int(s[place, c]) for s in sums))
         for place, lead in enumerate(window.leads)
-        for c, channel in enumerate(edition.channels[: edition.forecast_channels])
+        for c, channel in enumerate(_channels(edition))
     ]
+
+
+def _table(rows: list[Row], edition: Edition, *, masked: bool) -> pd.DataFrame:
+    more = (MASKED if masked else ()) + (SEEN if _by_heading(edition) else ())
+    return pd.DataFrame(rows, columns=[*COLUMNS, *more])
+
+
+def _by_heading(edition: Edition) -> bool:
+    """Return whether the scored channels are volumes and speeds by heading."""
+    return all(name.startswith(("volume_", "speed_")) for name in _channels(edition))
+
+
+def _channels(edition: Edition) -> tuple[str, ...]:
+    return edition.channels[: edition.forecast_channels]
 
 
 def _scored(future: NDArray[np.uint8], edition: Edition) -> NDArray[np.uint8]:

@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 
 from pipeline.editions import City, Edition, Split
 from pipeline.errors import StoreError
+from pipeline.frame_reader import FrameReader
 from pipeline.grid import Grid
-from pipeline.heatmaps import FrameReader, open_frames
+from pipeline.heatmaps import open_frames
 from pipeline.manifest import Manifest, read_manifest
+from pipeline.windows import Window, check_history, slot_windows
 
 DIMS = ("time", "y", "x", "channel")
 OPEN_FILES = 16
@@ -84,10 +86,9 @@ class Store:
             StoreError: The day is not in the store, or has no such frames.
             HeatmapError: Its file is damaged.
         """
-        if not 0 <= start <= stop <= self.edition.frames_per_day:
+        if not 0 <= start <= stop <= self.frames(day):
             raise StoreError(
-                f"{self.root}: frames {start} to {stop} of {day}, "
-                f"expected 0 to {self.edition.frames_per_day}"
+                f"{self.root}: frames {start} to {stop} of {day}, expected 0 to {self.frames(day)}"
             )
         if self._process != os.getpid():
             with _FORKED:  # handles and locks from before a fork are not ours; one thread renews
@@ -99,7 +100,44 @@ class Store:
 
     def read_day(self, day: str) -> NDArray[np.uint8]:
         """Return a whole day, `(T, H, W, C)` uint8."""
-        return self.read(day, 0, self.edition.frames_per_day)
+        return self.read(day, 0, self.frames(day))
+
+    def frames(self, day: str) -> int:
+        """Return how many frames there are of a day, or of a test file of input hours."""
+        if self.edition.layout.test_kind == "blanked":
+            return self.edition.frames_per_day
+        stored = self.manifest.by_day().get(day)
+        slots = stored.slots if stored else ()
+        return len(slots) * self.edition.test_history if slots else self.edition.frames_per_day
+
+    def slot_windows(self, day: str, *, history: int) -> list[Window]:
+        """Return one window per slot of a test file, in its order.
+
+        Raises:
+            WindowError: A test file does not give so much history.
+            StoreError: The slots have changed since the file was ingested.
+        """
+        stored = self.manifest.by_day().get(day)
+        if stored is None or not stored.slots:
+            return slot_windows(self.edition, self.city, day, history=history)
+        if len(stored.slots) != self.edition.slot_count(self.city, day):
+            raise StoreError(
+                f"{self.root}: {self.city.name} {day} has {len(stored.slots)} slots, expected "
+                f"{self.edition.slot_count(self.city, day)}; ingest again"
+            )
+        check_history(self.edition, history)
+        return [
+            Window(self.city.name, slot.day, slot.first - history, history, self.edition.leads)
+            for slot in stored.slots
+        ]
+
+    def slot_history(self, day: str, place: int, window: Window) -> NDArray[np.uint8]:
+        """Return the history of the window at a place of a test file, `(T, H, W, C)` uint8."""
+        stored = self.manifest.by_day().get(day)
+        if stored is None or not stored.slots:
+            return self.read(day, window.start, window.split)
+        end = (place + 1) * self.edition.test_history
+        return self.read(day, end - window.history, end)
 
     def lazy_days(self, days: Sequence[str]) -> da.Array:
         """Return days end to end, `(days * T, H, W, C)` uint8, read when computed."""
@@ -134,6 +172,8 @@ class Store:
         days = self.days(split)
         if not days:
             raise StoreError(f"{self.root}: {self.city.name} has no {split} days")
+        if split == "test" and self.edition.layout.test_kind != "blanked":
+            raise StoreError(f"{self.root}: tests of {self.edition.name} are no whole days")
         frames = self.edition.frames_per_day
         bins = np.arange(frames) * np.timedelta64(self.edition.bin_minutes, "m")
         starts = np.array([self.edition.day_of(day) for day in days], "datetime64[ns]")
@@ -153,7 +193,7 @@ class Store:
                 "edition": self.edition.name,
                 "city": self.city.name,
                 "split": split,
-                "time_zone": self.edition.time_zone,
+                "time_zone": self.edition.clock(self.city),
             },
         )
 
@@ -164,7 +204,8 @@ class Store:
                 raise StoreError(f"{self.root}: {self.city.name} has no day {day}")
             stack = ExitStack()
             path = self.root / stored.file
-            reader = stack.enter_context(open_frames(path, self.edition.day_shape, own=True))
+            shape = (self.frames(day), *self.edition.frame_shape)
+            reader = stack.enter_context(open_frames(path, shape, own=True))
             self._open[day] = stack, reader
             if len(self._open) > OPEN_FILES:
                 self._open.popitem(last=False)[1][0].close()

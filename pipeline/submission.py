@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +22,18 @@ from pipeline.archive import (
     list_members,
     read_member,
     reader_memory,
+    weight_faults,
     write_zip,
 )
 from pipeline.atomic import sweep, whole_file
-from pipeline.editions import City, Edition
+from pipeline.editions import City
 from pipeline.errors import PipelineError, SubmissionError
 from pipeline.forecasters import Forecaster
-from pipeline.heatmaps import write_frames
+from pipeline.heatmaps import row_writer, write_frames
 from pipeline.layout import to_heatmap, to_model
+from pipeline.members import expected_members, listed_days, member_name
 from pipeline.quarantine import fan_out
 from pipeline.store import Store
-from pipeline.windows import slot_windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +55,6 @@ class Submission:
     resumed: int
 
 
-def member_name(edition: Edition, city: City, day: str) -> str:
-    """Return the name of a test day's forecast in a submission."""
-    return edition.layout.path("submission", city.name, day)
-
-
-def expected_members(
-    edition: Edition, test_days: Mapping[str, list[str]]
-) -> dict[str, tuple[int, ...]]:
-    """Return the members of a submission and their shapes, from the test days of each city.
-
-    Raises:
-        SubmissionError: There is not one test day, or one of a city has no slots.
-    """
-    members: dict[str, tuple[int, ...]] = {}
-    for name, days in test_days.items():
-        city = edition.city(name)
-        for day in days:
-            if not edition.slots(city, day):
-                raise SubmissionError(f"{edition.name}: {name} has test day {day}, but no slots")
-            members[member_name(edition, city, day)] = edition.forecast_shape(city, day)
-    if not members:
-        raise SubmissionError(f"{edition.name}: no test days of {sorted(test_days)}")
-    return members
-
-
 def write_submission(
     target: Path,
     stores: list[Store],
@@ -89,11 +65,11 @@ def write_submission(
     gzip: int = 4,
     progress: Callable[[str], None] | None = None,
 ) -> Submission:
-    """Forecast every test day and write the zip; one city-day is in memory at a time.
+    """Forecast every test day and write the zip; one test file is in memory at a time.
 
-    Finished members wait in a folder beside the zip, named by a digest of all that shapes them, so
-    that a killed run goes on where it was and never with another model's files. The same inputs
-    give the same bytes.
+    Where the layout packs by row (2021), it is one slot. Finished members wait in a folder beside
+    the zip, named by a digest of all that shapes them, so that a killed run goes on where it was
+    and never with another model's files. The same inputs give the same bytes.
 
     Args:
         target: The zip.
@@ -108,8 +84,10 @@ def write_submission(
         SubmissionError: There are no test days or slots, or another run is writing the zip.
         WindowError: Test days give less history than the forecaster wants.
     """
+    if not stores:
+        raise SubmissionError(f"{target}: no city of the run has tests")
     edition = stores[0].edition
-    days = {store.city.name: store.days("test") for store in stores}
+    days = {store.city.name: _test_days(store) for store in stores}
     expected_members(edition, days)
     parts = target.with_name(f"{target.stem}.{_digest(stores, identity, history, gzip)}.parts")
     with _alone(target):
@@ -123,7 +101,7 @@ def write_submission(
                 if members[name].exists():
                     resumed += 1
                 else:
-                    write_frames(members[name], forecast_day(store, model, day, history), gzip=gzip)
+                    _write_member(members[name], store, model, day, history, gzip)
                 if progress is not None:
                     progress(name)
         with whole_file(target) as partial:
@@ -137,22 +115,58 @@ def write_submission(
 
 def forecast_day(store: Store, model: Forecaster, day: str, history: int) -> NDArray[np.uint8]:
     """Return the forecasts of a test day, `(S, L, H, W, C)` uint8, slot by slot."""
-    frames = []
-    for window in slot_windows(store.edition, store.city, day, history=history):
-        seen = to_model(store.read(day, window.start, window.split)[None])
-        frames.append(to_heatmap(model.forecast(seen, [window]))[0])
-    return np.stack(frames)[..., : store.edition.forecast_channels]
+    return np.stack(list(forecast_slots(store, model, day, history)))
 
 
-def check_submission(path: Path, expected: Expected, *, workers: int = 2) -> list[str]:
+def forecast_slots(
+    store: Store, model: Forecaster, day: str, history: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the forecast of each slot of a test file, `(L, H, W, C)` uint8, in its order."""
+    for place, window in enumerate(store.slot_windows(day, history=history)):
+        seen = to_model(store.slot_history(day, place, window)[None])
+        frames = to_heatmap(model.forecast(seen, [window]))[0]
+        yield frames[..., : store.edition.forecast_channels]
+
+
+def _test_days(store: Store) -> list[str]:
+    """Return the test days of a store.
+
+    Raises:
+        SubmissionError: One that the rules list is not there; lists them all.
+    """
+    found = store.days("test")
+    listed = listed_days(store.edition, store.city)
+    if missing := [day for day in listed or () if day not in found]:
+        raise SubmissionError(
+            f"{store.root}: {store.city.name} lacks test files {missing}; `t4c ingest` takes them "
+            "from the release"
+        )
+    return found if listed is None else listed
+
+
+def _write_member(
+    path: Path, store: Store, model: Forecaster, day: str, history: int, gzip: int
+) -> None:
+    if store.edition.layout.chunks == "auto":
+        write_frames(path, forecast_day(store, model, day, history), gzip=gzip)
+        return
+    shape = store.edition.forecast_shape(store.city, day)
+    with row_writer(path, shape, gzip=gzip) as write:
+        for place, frames in enumerate(forecast_slots(store, model, day, history)):
+            write(place, frames)
+
+
+def check_submission(
+    path: Path, expected: Expected, *, workers: int = 2, most_mib: int | None = None
+) -> list[str]:
     """Return every fault of a submission, a line each; an empty list is a submission to send.
 
     Held against the competition's rules and beyond them: the members are exactly those expected,
     safely named; each can be unpacked and is an HDF5 file with `array` and nothing else, uint8, of
-    the exact shape, all of it readable.
+    the exact shape, all of it readable; a zip weighs no more than `most_mib`.
     """
     listing = list_members(path, expected)
-    faults = list(listing.faults)
+    faults = [*weight_faults(path, most_mib), *listing.faults]
 
     def done(job: Member, outcome: PipelineError | OSError | None) -> None:
         if isinstance(outcome, SubmissionError):

@@ -135,12 +135,21 @@ def slot_windows(edition: Edition, city: City, day: str, *, history: int = HISTO
     Raises:
         WindowError: A test day does not give so much history.
     """
+    check_history(edition, history)
+    return [
+        Window(city.name, day, slot - history, history, edition.leads)
+        for slot in edition.slots(city, day)
+    ]
+
+
+def check_history(edition: Edition, history: int) -> None:
+    """Refuse a history longer than a test day gives.
+
+    Raises:
+        WindowError: It is.
+    """
     if not 1 <= history <= edition.test_history:
         raise WindowError(
             f"history of {history} frames, but a test day of {edition.name} gives "
             f"{edition.test_history} before each slot"
         )
-    return [
-        Window(city.name, day, slot - history, history, edition.leads)
-        for slot in edition.slots(city, day)
-    ]

@@ -21,8 +21,9 @@ from pipeline.archive import Member, list_members, open_member, reader_memory
 from pipeline.errors import SubmissionError, WindowError
 from pipeline.forecasters import MovingAverage, Persistence
 from pipeline.heatmaps import read_frames, write_frames
+from pipeline.members import expected_members
 from pipeline.store import Store
-from pipeline.submission import check_submission, expected_members, write_submission
+from pipeline.submission import check_submission, write_submission
 from tests.world import TEST, TINY, draw_day
 
 EXPECTED = expected_members(TINY, {city.name: list(TEST) for city in TINY.cities})

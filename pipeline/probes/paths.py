@@ -45,7 +45,7 @@ def fill(
         edition: Its clock and bins.
         day: Counted from 1970-01-01.
     """
-    clock = zone(edition.time_zone)
+    clock = zone(edition.clock(grid.city))
     start, end = _ends(steps.previous, grid), _ends(fixes, grid)
     skips = np.abs(start[0] - end[0]) + np.abs(start[1] - end[1]) > 1
     parts = [Marks.none()]

@@ -127,7 +127,8 @@ def _read(drawing: Drawing, sources: list[Source], base: Path, tasks: Tasks) -> 
         found = pieces_of(base / source.file)
         pieces += found
         source_of += [source] * len(found)
-    clock, grid = zone(drawing.edition.time_zone), drawing.grid
+    grid = drawing.grid
+    clock = zone(drawing.edition.clock(grid.city))
 
     def read(numbered: tuple[int, Piece]) -> PieceReport:
         number, piece = numbered

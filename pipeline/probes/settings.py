@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-from pipeline.editions import City, Latitude
+from pipeline.cities import City, Latitude
 
 SpeedUnit = Literal["km/h", "m/s", "mph"]
 TimeUnit = Literal["s", "ms", "us", "ns"]

@@ -4,10 +4,10 @@ Roads, arterials, rush hours and jams that move along roads; every day is a pure
 city, grid and date. `realism` says how like real traffic it is.
 """
 
+from pipeline.headings import HEADING_CODES
 from pipeline.synthetic.movie import (
     CHANNELS_2019,
     CHANNELS_2020,
-    HEADING_CODES,
     Movie,
     decode,
     encode,

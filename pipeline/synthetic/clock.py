@@ -42,8 +42,8 @@ def local_clock(edition: Edition, city: City, day: date) -> tuple[Floats, NDArra
 
     Frame 0 starts at midnight in the edition's time zone; people live in the city's.
     """
-    midnight = datetime.combine(day, time(), ZoneInfo(edition.time_zone)).astimezone(UTC)
-    home = ZoneInfo(city.time_zone or edition.time_zone)
+    midnight = datetime.combine(day, time(), ZoneInfo(edition.clock(city))).astimezone(UTC)
+    home = ZoneInfo(city.time_zone or edition.clock(city))
     middles = (
         midnight + timedelta(minutes=edition.bin_minutes * (frame + 0.5))
         for frame in range(edition.frames_per_day)

@@ -7,8 +7,9 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-HEADINGS = ("NE", "NW", "SE", "SW")
-"""In the order of the channel pairs of 2020 and 2021."""
+from pipeline.headings import HEADINGS
+
+__all__ = ["HEADINGS", "OPPOSITE", "bearing", "heading_shares", "normal_quantile"]
 OPPOSITE = {"NE": "SW", "NW": "SE", "SE": "NW", "SW": "NE"}
 
 Floats = NDArray[np.float64]

@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 
 from pipeline.editions import Edition
 from pipeline.errors import CatalogError
-from pipeline.synthetic.headings import HEADINGS
+from pipeline.headings import HEADING_CODES, HEADINGS, TIE_ORDER
 
 CHANNELS_2019 = ("volume", "speed", "heading")
 CHANNELS_2020 = tuple(f"{what}_{way}" for way in HEADINGS for what in ("volume", "speed"))
-HEADING_CODES: Mapping[str, int] = {"NW": 1, "NE": 85, "SW": 170, "SE": 255}
-"""Bytes of the heading channel of 2019."""
-TIE_ORDER = ("NE", "SE", "SW", "NW")
-"""Of equally large volumes the first in this order gives a cell its heading."""
+INCIDENTS = "incidents"
+CHANNELS_2020_NINE = (*CHANNELS_2020, INCIDENTS)
 _FRAMES = 12
 
 
@@ -45,20 +43,20 @@ class Movie:
 
 
 def encode(movie: Movie, edition: Edition) -> NDArray[np.uint8]:
-    """Return a day `(T, H, W, C)` in the channels of an edition.
+    """Return a day `(T, H, W, C)` in the channels of an edition; incidents are left empty.
 
     Raises:
         CatalogError: The edition's channels are neither those of 2019 nor those of 2020.
     """
     check_channels(edition)
-    if edition.channels == CHANNELS_2020:
-        return encode_2020(movie)
+    if edition.channels != CHANNELS_2019:
+        return encode_2020(movie, len(edition.channels))
     return encode_2019(movie, heading_codes(edition))
 
 
 def check_channels(edition: Edition) -> None:
     """Raise a CatalogError unless `encode` can draw the channels of an edition."""
-    if edition.channels not in (CHANNELS_2019, CHANNELS_2020):
+    if edition.channels not in (CHANNELS_2019, CHANNELS_2020, CHANNELS_2020_NINE):
         raise CatalogError(
             f"{edition.name}: no synthetic city has channels {list(edition.channels)}, "
             f"expected {list(CHANNELS_2019)} or {list(CHANNELS_2020)}"
@@ -111,10 +109,13 @@ def encode_2019(movie: Movie, codes: Mapping[str, int] = HEADING_CODES) -> NDArr
     return frames
 
 
-def encode_2020(movie: Movie) -> NDArray[np.uint8]:
-    """Return a day `(T, H, W, 8)`: volume and speed of each heading in the order of `HEADINGS`."""
-    frames = np.zeros((*movie.shape, len(CHANNELS_2020)), np.uint8)
-    flat = frames.reshape(-1, len(CHANNELS_2020))
+def encode_2020(movie: Movie, channels: int = len(CHANNELS_2020)) -> NDArray[np.uint8]:
+    """Return a day `(T, H, W, 8)`: volume and speed of each heading in the order of `HEADINGS`.
+
+    More channels than eight follow them, empty.
+    """
+    frames = np.zeros((*movie.shape, channels), np.uint8)
+    flat = frames.reshape(-1, channels)
     key = movie.frame.astype(np.int64) * (movie.shape[1] * movie.shape[2]) + movie.cell
     flat[key, 2 * movie.heading] = movie.volume
     flat[key, 2 * movie.heading + 1] = movie.speed
@@ -134,8 +135,8 @@ def decode(frames: NDArray[np.uint8], edition: Edition) -> Movie:
     check_channels(edition)
     size = (frames.shape[0], frames.shape[1], frames.shape[2])
     flat = frames.reshape(size[0], size[1] * size[2], frames.shape[3])
-    if edition.channels == CHANNELS_2020:
-        frame, cell, heading = np.nonzero(flat[..., ::2])
+    if edition.channels != CHANNELS_2019:
+        frame, cell, heading = np.nonzero(flat[..., 0 : len(CHANNELS_2020) : 2])
         volume, speed = flat[frame, cell, 2 * heading], flat[frame, cell, 2 * heading + 1]
     else:
         frame, cell = np.nonzero(flat[..., 0])
@@ -148,7 +149,7 @@ def decode(frames: NDArray[np.uint8], edition: Edition) -> Movie:
         heading.astype(np.uint8),
         volume,
         np.maximum(speed, 1).astype(np.uint8),
-        by_heading=edition.channels == CHANNELS_2020,
+        by_heading=edition.channels != CHANNELS_2019,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
@@ -12,18 +11,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.atomic import write_json
-from pipeline.catalog import day_files, day_path
+from pipeline.catalog import day_path
 from pipeline.editions import SPLITS, City, Edition, Split
 from pipeline.errors import CatalogError, HeatmapError
 from pipeline.heatmaps import open_frames, write_frames
 from pipeline.synthetic.movie import check_channels, encode, heading_codes
+from pipeline.synthetic.origin import RECORD, claim_folder
 from pipeline.synthetic.seeds import generator
+from pipeline.synthetic.since_2020 import Drawing, draw_release
 from pipeline.synthetic.style import DEFAULT_STYLE, CityStyle
 from pipeline.synthetic.traffic import draw_day
 
-RECORD = "synthetic.json"
-"""What a release was drawn from; stands at its root."""
+__all__ = [
+    "RECORD",
+    "PlannedDay",
+    "ReleaseSummary",
+    "plan_release",
+    "truth_frames",
+    "write_release",
+]
 FIRST_DAY = date(2018, 1, 1)
 
 
@@ -90,9 +96,9 @@ def plan_release(
     for city in edition.cities:
         for number, split in enumerate(_interleave(counts, generator(seed, city.name, "splits"))):
             date_of = first_day + timedelta(days=number)
-            name = date_of.strftime(edition.layout.day_format)
+            name = edition.written(date_of)
             path = day_path(root, edition, city, split, name)
-            member = edition.layout.submission.format(city=city.name, day=name)
+            member = edition.layout.path("submission", city.name, name)
             truth = truth_root / member if split == "test" else None
             if truth is not None and truth.resolve() == path.resolve():
                 raise CatalogError(f"{truth}: the truth would overwrite the test day")
@@ -138,11 +144,16 @@ def write_release(
     Raises:
         CatalogError: As `plan_release` says; or `root` holds days of another origin.
     """
-    counts = {"training": training, "validation": validation, "test": test}
-    planned = plan_release(edition, root, truth_root, seed=seed, first_day=first_day, **counts)
+    counts: dict[Split, int] = {"training": training, "validation": validation, "test": test}
+    if edition.layout.test_kind != "blanked" or edition.layout.test is None:
+        drawing = Drawing(edition, root, truth_root, seed, first_day, counts, gzip, style)
+        drawn = draw_release(drawing, progress)
+        return ReleaseSummary(tuple(drawn.written), tuple(drawn.skipped))
+    by_name: dict[str, int] = {"training": training, "validation": validation, "test": test}
+    planned = plan_release(edition, root, truth_root, seed=seed, first_day=first_day, **by_name)
     origin: dict[str, Any] = {"edition": edition.name, "day_shape": edition.day_shape}
-    origin |= {"seed": seed, "first_day": f"{first_day}", **counts, "gzip": gzip}
-    _claim(root, edition, {**origin, "style": asdict(style)})
+    origin |= {"seed": seed, "first_day": f"{first_day}", **by_name, "gzip": gzip}
+    claim_folder(root, edition, {**origin, "style": asdict(style)})
     written: list[Path] = []
     skipped: list[Path] = []
     for day in planned:
@@ -184,25 +195,6 @@ def _interleave(counts: dict[Split, int], rng: np.random.Generator) -> list[Spli
         for number in range(count)
     ]
     return [SPLITS[index] for _, index in sorted(places)]
-
-
-def _claim(root: Path, edition: Edition, origin: dict[str, Any]) -> None:
-    """Write down what a release is drawn from, or see that it is the same as before."""
-    record = root / RECORD
-    origin = json.loads(json.dumps(origin))
-    if record.is_file():
-        found = json.loads(record.read_text(encoding="utf-8"))
-        other = [key for key in {**found, **origin} if found.get(key) != origin.get(key)]
-        if other:
-            raise CatalogError(
-                f"{record}: another {', '.join(other)} than now; expected the same or a new folder"
-            )
-        return
-    for city in edition.cities:
-        for split in SPLITS:
-            if held := day_files(root, edition, city, split):
-                raise CatalogError(f"{held[0].path}: not a synthetic day; expected a new folder")
-    write_json(record, origin)
 
 
 def _missing(day: PlannedDay, edition: Edition) -> list[Path]:
