@@ -62,8 +62,6 @@ KINDS: dict[str, Kind] = {
     "simvp": Kind(SimVPConfig, SimVP),
 }
 ZOO: dict[str, AnyConfig] = {**PRESETS, **COMPARATORS}
-
-
 _SEES_CLIPS = CrevNetConfig | StackedConfig | E3DLSTMConfig
 
 
