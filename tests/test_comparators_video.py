@@ -18,6 +18,7 @@ from crevnet.comparators.simvp import SimVPConfig
 from crevnet.comparators.stacked import StackedConfig
 from crevnet.comparators.unet_rpm import RpmUNetConfig
 from crevnet.comparators.vpn import VPNConfig
+from crevnet.cost import cost
 from crevnet.tables import SMALL, TABLE_1, TABLE_2
 from crevnet.zoo import ZOO, build, describe, from_description
 from tests.tiny_comparators import CONFIGS, FRAMES, build_tiny, near, world
@@ -362,3 +363,24 @@ def test_small_networks_are_small_and_of_the_same_kind():
             assert 0.5e6 < count(build(small)) < 3e6, small
             for field in ("cell", "dims", "clip", "translator"):
                 assert getattr(ZOO[small], field, None) == getattr(ZOO[name], field, None)
+
+
+@pytest.mark.parametrize("memory", ["plain", "frugal"])
+@pytest.mark.parametrize("name", ["st_lstm", "e3d_lstm", "frnn", "rpm_st_lstm", "tau_group"])
+def test_bytes_counted_are_those_that_training_keeps(name, memory):
+    network = build_tiny(name, torch.float32)
+    history, static = world(network, batch=1, dtype=torch.float32)
+    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own and storage.nbytes():
+            kept[storage.data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        network.unroll(history, 3, static, memory=memory)
+    really = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    counted = cost(network, history=FRAMES, horizon=3, height=17, width=23)
+    assert getattr(counted, f"saved_{memory}") == pytest.approx(really, rel=0.01)
