@@ -80,15 +80,15 @@ def roll(network, history, static, horizon, step, sees=1):
         recent = frames[t - sees : t]
         if static is not None:
             recent = [torch.cat((frame, static), 1) for frame in recent]
-        said.append(step([pad_to(frame, network.factor) for frame in recent])[..., :H, :W])
+        said.append(step([pad_to(frame, network.config.factor) for frame in recent])[..., :H, :W])
         if t >= len(frames):
             frames.append(said[-1])
     return torch.stack(said, 1)
 
 
 def zeros(network, history, *, depth=0):
-    H, W = pad_to(history, network.factor).shape[-2:]
-    p, c = network.factor, network.config.width
+    H, W = pad_to(history, network.config.factor).shape[-2:]
+    p, c = network.config.factor, network.config.width
     return torch.zeros(len(history), c, *[depth] * bool(depth), H // p, W // p).double()
 
 
@@ -240,7 +240,6 @@ def pixels(network, history, static, horizon):
         inner = unit(mv.gates, unit(mu.gates, of(first, x), dilation), dilation)
         return x + of(last, inner)
 
-    network.factor = 1
     h = c = zeros(network, history)
 
     def step(recent):

@@ -54,6 +54,11 @@ class E3DLSTMConfig(FrameShape):
         check_kernel(self.kernel)
 
     @property
+    def factor(self) -> int:
+        """What the sides of a grid are padded to a multiple of."""
+        return self.patch
+
+    @property
     def layers(self) -> int:
         """A lower bound of the tensors it has."""
         return self.cells + 1
@@ -129,7 +134,7 @@ class E3DLSTM(FrameByFrame):
     """Eidetic cells upon each other; the memory goes up, and from the top to the next step."""
 
     def __init__(self, config: E3DLSTMConfig) -> None:
-        super().__init__(config, sees=config.clip, factor=config.patch)
+        super().__init__(config, sees=config.clip)
         self.config = config
         pixels = config.patch**2
         inputs = (config.channels + config.static_channels) * pixels

@@ -40,6 +40,11 @@ class FrameShape:
         """What normalises: nothing that sees other samples, unless a network says so."""
         return "none"
 
+    @property
+    def factor(self) -> int:
+        """What the sides of a grid are padded to a multiple of."""
+        return 1
+
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain values."""
         return to_plain(self)
@@ -83,9 +88,9 @@ class FrameByFrame(nn.Module):
         Frames `(B, T, C, H, W)`, any H and W; static map `(B, S, H, W)`.
     """
 
-    def __init__(self, shape: FrameShape, *, sees: int = 1, factor: int = 1) -> None:
+    def __init__(self, shape: FrameShape, *, sees: int = 1) -> None:
         super().__init__()
-        self.shape, self.sees, self.factor = shape, sees, factor
+        self.shape, self.sees = shape, sees
 
     def start(self, seen: Tensor) -> State:
         """Return what is remembered before a first step on what it will see."""
@@ -96,7 +101,7 @@ class FrameByFrame(nn.Module):
 
         Args:
             seen: The last frames `(B, sees, C + S, H, W)`, the map beside each; both sides are
-                multiples of the factor.
+                multiples of the config's factor.
             state: What `start` or the step before returned.
 
         Returns:
@@ -127,7 +132,8 @@ class FrameByFrame(nn.Module):
         Raises:
             ValueError: Too few frames, no horizon, other channels, or a map missing or unasked for.
         """
-        check_frames(history, static, self.shape.channels, self.shape.static_channels, self.sees)
+        shape = self.shape
+        check_frames(history, static, shape.channels, shape.static_channels, self.sees)
         if horizon < 1:
             raise ValueError(f"a horizon of {horizon} frames, expected at least 1")
         frames, said = list(history.unbind(1)), []
@@ -138,7 +144,7 @@ class FrameByFrame(nn.Module):
             recent = torch.stack(frames[last + 1 - self.sees : last + 1], 1)
             if static is not None:
                 recent = torch.cat((recent, static[:, None].expand(-1, self.sees, -1, -1, -1)), 2)
-            seen = pad(recent, self.factor)
+            seen = pad(recent, shape.factor)
             state = self.start(seen) if state is None else state
             if frugal:
                 frame, *after = checkpoint(self._flat, seen, *state, use_reentrant=False)

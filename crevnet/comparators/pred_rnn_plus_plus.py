@@ -50,6 +50,11 @@ class PredRNNPlusPlusConfig(FrameShape):
             raise ValueError(f"{self.cells} cells, expected at least 2, with the highway between")
 
     @property
+    def factor(self) -> int:
+        """What the sides of a grid are padded to a multiple of."""
+        return self.patch
+
+    @property
     def layers(self) -> int:
         """A lower bound of the tensors it has."""
         return self.cells + 1
@@ -107,7 +112,7 @@ class PredRNNPlusPlus(FrameByFrame):
     """Causal LSTMs upon each other; what enters the second comes over the highway."""
 
     def __init__(self, config: PredRNNPlusPlusConfig) -> None:
-        super().__init__(config, factor=config.patch)
+        super().__init__(config)
         self.config = config
         pixels = config.patch**2
         inputs = (config.channels + config.static_channels) * pixels

@@ -67,6 +67,11 @@ class StackedConfig(FrameShape):
             raise ValueError(f"cell {self.cell!r}, expected one of {get_args(StackedCell)}")
 
     @property
+    def factor(self) -> int:
+        """What the sides of a grid are padded to a multiple of."""
+        return self.patch
+
+    @property
     def layers(self) -> int:
         """A lower bound of the tensors it has."""
         return self.cells + 1
@@ -138,7 +143,7 @@ class Stacked(FrameByFrame):
     """
 
     def __init__(self, config: StackedConfig) -> None:
-        super().__init__(config, sees=config.clip, factor=config.patch)
+        super().__init__(config, sees=config.clip)
         self.config = config
         pixels = config.patch**2
         inputs = (config.channels + config.static_channels) * pixels
