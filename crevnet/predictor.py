@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
 from crevnet.cells import CELLS, AnyCell
-from crevnet.config import Attention, CrevNetConfig
+from crevnet.config import Attention, Cell
 from crevnet.coupling import Halves
 from crevnet.layers import Dims, convolution
 from crevnet.memory import Memory
+
+
+class PredictorShape(Protocol):
+    """What shapes a predictor; a `CrevNetConfig` is one."""
+
+    @property
+    def dims(self) -> Dims:
+        """2 or 3."""
+
+    @property
+    def width(self) -> int:
+        """Channels of each half."""
+
+    @property
+    def cell(self) -> Cell:
+        """Kind of its cells."""
+
+    @property
+    def attention(self) -> Attention:
+        """Kind of its gates."""
+
+    @property
+    def modules(self) -> int:
+        """How many RPMs."""
+
+    @property
+    def gate_cap(self) -> float:
+        """Gates are at most this."""
+
+    @property
+    def gate_bias(self) -> float:
+        """What the gates' logits start at."""
 
 
 class IllConditionedError(ArithmeticError):
@@ -43,7 +77,7 @@ def attention(dims: Dims, width: int, kind: Attention) -> nn.Sequential:
 class PredictiveModule(nn.Module):
     """One RPM: `(a, b) -> ((1 - g) b + g h, a)` with `h` from a cell that sees `a`."""
 
-    def __init__(self, config: CrevNetConfig) -> None:
+    def __init__(self, config: PredictorShape) -> None:
         super().__init__()
         self.cell: AnyCell = CELLS[config.cell](config.dims, config.width)
         self.attention = attention(config.dims, config.width, config.attention)
@@ -64,7 +98,7 @@ class Predictor(nn.Module):
         Each half `(B, width, [D,] h, w)`, in and out.
     """
 
-    def __init__(self, config: CrevNetConfig) -> None:
+    def __init__(self, config: PredictorShape) -> None:
         super().__init__()
         self.rpms = nn.ModuleList(PredictiveModule(config) for _ in range(config.modules))
         self.spatial = CELLS[config.cell].spatial

@@ -5,20 +5,39 @@ A network is described by plain values, `{"kind": ..., "config": {...}}`: enough
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import nn
 
+from crevnet.comparators.e3d_lstm import E3DLSTM, E3DLSTMConfig
+from crevnet.comparators.frnn import FRNN, FRNNConfig
+from crevnet.comparators.pred_rnn_plus_plus import PredRNNPlusPlus, PredRNNPlusPlusConfig
+from crevnet.comparators.presets import COMPARATORS, ComparatorConfig
+from crevnet.comparators.simvp import SimVP, SimVPConfig
+from crevnet.comparators.stacked import Stacked, StackedConfig
 from crevnet.comparators.unet import UNet, UNetConfig
 from crevnet.comparators.unet_recurrent import RecurrentUNet, RecurrentUNetConfig
+from crevnet.comparators.unet_rpm import RpmUNet, RpmUNetConfig
+from crevnet.comparators.vpn import VPN, VPNConfig
 from crevnet.config import CrevNetConfig
 from crevnet.model import CrevNet
 from crevnet.plain import from_plain, to_plain
 from crevnet.presets import PRESETS
 
-AnyConfig = CrevNetConfig | UNetConfig | RecurrentUNetConfig
-AnyNetwork = CrevNet | UNet | RecurrentUNet
+AnyConfig = CrevNetConfig | ComparatorConfig
+AnyNetwork = (
+    CrevNet
+    | UNet
+    | RecurrentUNet
+    | RpmUNet
+    | Stacked
+    | PredRNNPlusPlus
+    | E3DLSTM
+    | FRNN
+    | VPN
+    | SimVP
+)
 Description = dict[str, Any]
 
 
@@ -34,22 +53,16 @@ KINDS: dict[str, Kind] = {
     "crevnet": Kind(CrevNetConfig, CrevNet),
     "unet": Kind(UNetConfig, UNet),
     "unet_recurrent": Kind(RecurrentUNetConfig, RecurrentUNet),
-}
-_RECURRENT = RecurrentUNetConfig()
-_SMALL_RECURRENT = replace(_RECURRENT, width=16, widest=48, cells=2)
-
-COMPARATORS: dict[str, AnyConfig] = {
-    # 31 M parameters, as MIE-Lab's of 2019 and the organisers' baseline of 2021, but GroupNorm
-    "unet": UNetConfig(),
-    # the paper's table 3; their sizes are not known
-    "unet_conv_lstm": _RECURRENT,
-    "unet_st_lstm": replace(_RECURRENT, cell="st_lstm"),
-    # small ones for a CPU
-    "unet_small": UNetConfig(width=24, depth=3, widest=96),
-    "unet_small_conv_lstm": _SMALL_RECURRENT,
-    "unet_small_st_lstm": replace(_SMALL_RECURRENT, cell="st_lstm"),
+    "unet_rpm": Kind(RpmUNetConfig, RpmUNet),
+    "stacked": Kind(StackedConfig, Stacked),
+    "pred_rnn_plus_plus": Kind(PredRNNPlusPlusConfig, PredRNNPlusPlus),
+    "e3d_lstm": Kind(E3DLSTMConfig, E3DLSTM),
+    "frnn": Kind(FRNNConfig, FRNN),
+    "vpn": Kind(VPNConfig, VPN),
+    "simvp": Kind(SimVPConfig, SimVP),
 }
 ZOO: dict[str, AnyConfig] = {**PRESETS, **COMPARATORS}
+_SEES_CLIPS = CrevNetConfig | StackedConfig | E3DLSTMConfig
 
 
 class ZooError(ValueError):
@@ -84,7 +97,7 @@ def configure(
     fit |= {"history": history, "horizon": horizon}
     wanted = {key: value for key, value in fit.items() if value is not None and key in known}
     fitted = _from(kind, to_plain(config) | wanted | overrides)
-    if isinstance(fitted, CrevNetConfig) and history is not None and fitted.clip > history:
+    if isinstance(fitted, _SEES_CLIPS) and history is not None and fitted.clip > history:
         raise ZooError(f"clips of {fitted.clip} frames, but a history of {history}")
     if min(n for n in (history, horizon, 1) if n is not None) < 1:
         raise ZooError(f"a history of {history} and a horizon of {horizon}, expected at least 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -54,22 +55,29 @@ class RecurrentUNetConfig(UShape):
         return self._arms() + self.cells
 
 
-class RecurrentUNet(nn.Module):
+class UNetWithMemory(nn.Module):
     """A frame in, the next frame out; what it remembers is at the bottom of the U.
+
+    A subclass says what is there, in `start` and `advance`.
 
     Shapes:
         Frames `(B, T, C, H, W)`, any H and W; static map `(B, S, H, W)`.
     """
 
-    def __init__(self, config: RecurrentUNetConfig) -> None:
+    def __init__(self, shape: UShape) -> None:
         super().__init__()
-        self.config = config
-        shape = config.widths(), config.convolutions, config.norm
-        self.encoder = Encoder(config.channels + config.static_channels, *shape)
-        kind = CELLS[config.cell]
-        self.cells = nn.ModuleList(kind(2, config.widths()[-1]) for _ in range(config.cells))
-        self.decoder = Decoder(config.channels, *shape)
-        self.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
+        self.shape = shape
+        arms = shape.widths(), shape.convolutions, shape.norm
+        self.encoder = Encoder(shape.channels + shape.static_channels, *arms)
+        self.decoder = Decoder(shape.channels, *arms)
+
+    def start(self, like: Tensor) -> Memory:
+        """Return what is remembered before a first step on maps like one, `(B, C, h, w)`."""
+        raise NotImplementedError
+
+    def advance(self, seen: Tensor, state: Memory) -> tuple[Tensor, Memory]:
+        """Advance a step: the bottom's map `(B, C, h, w)` of now in, that of next out."""
+        raise NotImplementedError
 
     def unroll(
         self,
@@ -95,8 +103,8 @@ class RecurrentUNet(nn.Module):
         Raises:
             ValueError: No frames, no horizon, other channels, or a map missing or unasked for.
         """
-        config = self.config
-        check_frames(history, static, config.channels, config.static_channels, 1)
+        shape = self.shape
+        check_frames(history, static, shape.channels, shape.static_channels, 1)
         if horizon < 1:
             raise ValueError(f"a horizon of {horizon} frames, expected at least 1")
         refuse_batch_norm(self, memory)
@@ -119,39 +127,58 @@ class RecurrentUNet(nn.Module):
         if static is not None:
             frames = torch.cat((frames, static[:, None].expand(B, T, *static.shape[1:])), 2)
         # Steps first, so that a step's maps are one stretch of memory.
-        x = pad(frames.transpose(0, 1).flatten(0, 1), self.config.factor)  # (T * B, C + S, H, W)
+        x = pad(frames.transpose(0, 1).flatten(0, 1), self.shape.factor)  # (T * B, C + S, H, W)
         *across, bottom = self.encoder(x, memory)
         steps = bottom.unflatten(0, (T, B))
-        if state is None:
-            spatial = CELLS[self.config.cell].spatial
-            state = Memory.zeros(steps[0], len(self.cells), spatial=spatial)
+        state = self.start(steps[0]) if state is None else state
         tops = []
         for seen in steps:
-            state = self._step(seen, state, memory)
-            tops.append(state.hidden[-1])
+            top, state = self._step(seen, state, memory)
+            tops.append(top)
         said = self.decoder([*across, torch.cat(tops)], memory)
         said = crop(said, H, W).unflatten(0, (T, B)).transpose(0, 1)
         return said, state
 
-    def _step(self, seen: Tensor, state: Memory, memory: MemoryMode) -> Memory:
-        """Advance the cells one frame; only the topmost M enters the next step (the zigzag)."""
+    def _step(self, seen: Tensor, state: Memory, memory: MemoryMode) -> tuple[Tensor, Memory]:
+        """Advance one frame; only the topmost M enters the next step (the zigzag)."""
         flat = (*state.hidden, *state.cell, *state.spatial[-1:])
         if memory == "frugal" and torch.is_grad_enabled():
-            after = checkpoint(self._through, seen, *flat, use_reentrant=False)
+            top, *after = checkpoint(self._flat, seen, *flat, use_reentrant=False)
         else:
-            after = self._through(seen, *flat)
-        n = len(self.cells)
-        return Memory(after[:n], after[n : 2 * n], after[2 * n :])
+            top, *after = self._flat(seen, *flat)
+        return top, _memory(after)
 
-    def _through(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        n = len(self.cells)
-        m = state[2 * n] if len(state) > 2 * n else None
-        hidden, kept = [], []
-        for one, h, c in zip(self._cells(), state[:n], state[n : 2 * n], strict=True):
-            x, c, m = one(x, h, c, m)
+    def _flat(self, seen: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        top, after = self.advance(seen, _memory(state))
+        return (top, *after.hidden, *after.cell, *after.spatial[-1:])
+
+
+class RecurrentUNet(UNetWithMemory):
+    """Cells upon cells at the bottom of the U."""
+
+    def __init__(self, config: RecurrentUNetConfig) -> None:
+        super().__init__(config)
+        self.config = config
+        kind = CELLS[config.cell]
+        self.cells = nn.ModuleList(kind(2, config.widths()[-1]) for _ in range(config.cells))
+        self.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
+
+    def start(self, like: Tensor) -> Memory:
+        """Return zeros."""
+        return Memory.zeros(like, len(self.cells), spatial=CELLS[self.config.cell].spatial)
+
+    def advance(self, seen: Tensor, state: Memory) -> tuple[Tensor, Memory]:
+        """Advance the cells, each seeing the hidden state of the one below."""
+        x, m = seen, state.spatial_in
+        hidden, cells = [], []
+        for one, h, c in zip(self.cells, state.hidden, state.cell, strict=True):
+            x, c, m = cast(AnyCell, one)(x, h, c, m)
             hidden.append(x)
-            kept.append(c)
-        return (*hidden, *kept, *([] if m is None else [m]))
+            cells.append(c)
+        return x, Memory(tuple(hidden), tuple(cells), () if m is None else (m,))
 
-    def _cells(self) -> list[AnyCell]:
-        return [cast(AnyCell, cell) for cell in self.cells]
+
+def _memory(flat: Sequence[Tensor]) -> Memory:
+    """Return h and c of each module and the topmost M, if there is one, as a memory."""
+    n = len(flat) // 2
+    return Memory(tuple(flat[:n]), tuple(flat[n : 2 * n]), tuple(flat[2 * n :]))
