@@ -10,7 +10,7 @@ from crevnet.plain import to_plain
 
 Cell = Literal["conv_lstm", "st_lstm", "released_st_lstm"]
 Attention = Literal["single", "double", "deep"]
-Norm = Literal["group", "batch"]
+Norm = Literal["group", "batch", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,10 @@ class CrevNetConfig:
             stacked in the channels, as the paper does for short sequences.
         blocks: Coupling blocks of each stage; each has three convolutions.
         strides: Spatial stride of each stage's first block, 1 or 2.
-        bottleneck: A block's inner width is its output's over this, at least 1.
-        norm: *group* normalises each sample alone; *batch* is BatchNorm, as released for MNIST.
+        bottleneck: A block's inner width is its output's over this, at least 1: wider, if below 1.
+        norm: *group* normalises each sample alone; *batch* is BatchNorm, as released for MNIST;
+            with *none* what a block adds shrinks with what it sees, so that a small word can be
+            decoded: for a correction that is nearly nothing.
         cell: *conv_lstm* and *st_lstm* as in the paper's appendix A; *released_st_lstm* as in the
             authors' code, which also looks at the old cell, and at the new one across memories.
         attention: *single* 1x1 convolution (appendix B), *double* (section 2.2), *deep* with
@@ -47,7 +49,7 @@ class CrevNetConfig:
     clip: int = 3
     blocks: tuple[int, ...] = (4, 5, 3)
     strides: tuple[int, ...] = (1, 2, 2)
-    bottleneck: int = 2
+    bottleneck: float = 2
     norm: Norm = "group"
     cell: Cell = "st_lstm"
     attention: Attention = "single"
@@ -58,16 +60,16 @@ class CrevNetConfig:
     anchored: bool = True
 
     def __post_init__(self) -> None:
-        sizes = (self.channels, self.clip, self.bottleneck, self.modules, *self.blocks)
-        if min(sizes) < 1 or self.static_channels < 0:
-            raise ValueError(f"{self}: every size is at least 1")
+        sizes = (self.channels, self.clip, self.modules, *self.blocks)
+        if min(sizes) < 1 or self.static_channels < 0 or not self.bottleneck > 0:
+            raise ValueError(f"{self}: every size is at least 1, the bottleneck above 0")
         if not self.blocks or len(self.blocks) != len(self.strides):
             raise ValueError(f"{len(self.blocks)} stages, but {len(self.strides)} strides")
         if set(self.strides) - {1, 2}:
             raise ValueError(f"strides {self.strides}, expected 1 or 2")
         for name, given, known in (
             ("dims", self.dims, (2, 3)),
-            ("norm", self.norm, ("group", "batch")),
+            ("norm", self.norm, ("group", "batch", "none")),
             ("cell", self.cell, ("conv_lstm", "st_lstm", "released_st_lstm")),
             ("attention", self.attention, ("single", "double", "deep")),
         ):

@@ -29,12 +29,12 @@ class Residual(nn.Sequential):
         outputs: int,
         *,
         stride: int,
-        bottleneck: int,
+        bottleneck: float,
         norm: Norm,
         dropout: float = 0.0,
         first: bool = False,
     ) -> None:
-        inner = max(1, outputs // bottleneck)
+        inner = max(1, int(outputs / bottleneck))
         layers: list[nn.Module] = []
         if not first:
             layers += [normalisation(dims, inputs, norm), nn.ReLU()]
@@ -50,7 +50,7 @@ class Residual(nn.Sequential):
         ]
         super().__init__(*layers)
         self.inputs, self.outputs = inputs, outputs
-        self.may_fold = dims == 3 and norm == "group"
+        self.may_fold = dims == 3 and norm != "batch"
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute what is added."""

@@ -38,7 +38,9 @@ def convolution(
 
 
 def normalisation(dims: Dims, channels: int, kind: Norm) -> nn.Module:
-    """Return GroupNorm with one group, or BatchNorm."""
+    """Return GroupNorm with one group, BatchNorm, or nothing."""
+    if kind == "none":
+        return nn.Identity()
     if kind == "group":
         return FoldingNorm(1, channels)
     return nn.BatchNorm2d(channels) if dims == 2 else nn.BatchNorm3d(channels)

@@ -128,7 +128,7 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("norm", ["group", "batch"])
+@pytest.mark.parametrize("norm", ["group", "batch", "none"])
 @pytest.mark.parametrize("name", SHAPES)
 def test_decode_undoes_encode(name, norm):
     changes, size = SHAPES[name]
@@ -189,7 +189,7 @@ def test_features_fed_back_equal_clips_decoded_and_encoded_again(dims):
     assert distance(torch.stack(said, 1), expected) < 1e-12
 
 
-@pytest.mark.parametrize("norm", ["group", "batch"])
+@pytest.mark.parametrize("norm", ["group", "batch", "none"])
 def test_a_batch_of_one_and_of_many_give_the_same_answer(norm):
     model = build(replace(SMALL, norm=norm)).eval()
     frames, static = world(model.config, batch=3)
