@@ -105,6 +105,27 @@ def compare(config: Config, overrides: Overrides = None, as_json: AsJson = False
 
 
 @app.command()
+def benchmark(
+    config: Config,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="One of its models; all, if none.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train and score models on Moving MNIST, beside the paper's figures."""
+
+    def work() -> Outcome:
+        from flows.benchmark import benchmark as recipe
+        from flows.benchmarking.config import BenchmarkConfig
+        from flows.config import read_as
+
+        return recipe(read_as(BenchmarkConfig, config, overrides), models=model or ())
+
+    _finish(work, as_json)
+
+
+@app.command()
 def score(
     config: Config = DEMO,
     submission: SubmissionArgument = None,

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -26,6 +26,8 @@ from pipeline.errors import ConfigError, WindowError
 from pipeline.probes.settings import Rasterising
 from pipeline.windows import Cut
 from pipeline.yaml_files import parse_yaml, read_yaml, validate
+
+S = TypeVar("S", bound=Section)
 
 
 class Synth(Section):
@@ -191,16 +193,21 @@ def read_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     Raises:
         ConfigError: The file or an override is not what it should be; lists every fault.
     """
+    config = read_as(RunConfig, path, overrides)
+    config.chosen_cities()
+    config.check_flips()
+    return config
+
+
+def read_as(kind: type[S], path: Path, overrides: list[str] | None = None) -> S:
+    """Return a configuration of some kind; arguments and errors as for `read_config`."""
     shipped = Path(__file__).resolve().parent.parent / "configs" / f"{path.name}.yaml"
     if not path.is_file() and path.name == str(path) and shipped.exists():
         path = shipped
     value = read_yaml(path, ConfigError)
     for override in overrides or []:
         _apply(value, override)
-    config = validate(RunConfig, value, str(path), ConfigError)
-    config.chosen_cities()
-    config.check_flips()
-    return config
+    return validate(kind, value, str(path), ConfigError)
 
 
 def _apply(value: dict[str, Any], override: str) -> None:

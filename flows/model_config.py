@@ -46,7 +46,7 @@ class Training(Section):
     learning_rate: float = Field(1e-3, gt=0, description="At its highest.")
     weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of the budget it rises in.")
-    schedule: Literal["cosine", "one_cycle", "constant"] = Field(
+    schedule: Literal["cosine", "one_cycle", "constant", "fifth"] = Field(
         "cosine", description="What comes after."
     )
     clip_norm: float = Field(1.0, ge=0, description="Largest norm of a gradient; 0 is no limit.")
