@@ -70,7 +70,7 @@ def cost(
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network.unroll(*look())
     with FakeTensorMode():
-        _give_fake_weights(network)
+        give_fake_weights(network)
         plain = _kept(network, look(), "plain")
         frugal = None if config.norm == "batch" else _kept(network, look(), "frugal")
     return Cost(parameters(network), int(counter.get_total_flops()) // 2, plain, frugal)
@@ -81,7 +81,7 @@ def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def _give_fake_weights(network: AnyNetwork) -> None:
+def give_fake_weights(network: AnyNetwork) -> None:
     """Make a network's weights, of any device, seem to be on a CPU."""
     for module in network.modules():
         for name, old in module.named_parameters(recurse=False):

@@ -25,6 +25,7 @@ DIGITS = {
     "paper MB": 0,
     "steps": 0,
     "sequences": 0,
+    "CPU-s of training": 0,
 }
 """Digits after the point in Markdown; others have three. CSV and JSON have all."""
 

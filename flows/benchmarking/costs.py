@@ -12,6 +12,7 @@ from crevnet.correction import Correction
 from crevnet.cost import cost
 from crevnet.footprint import measure
 from crevnet.objectives import Objective, Trainee
+from crevnet.step_memory import kept_by_step
 from crevnet.task import Task
 from crevnet.zoo import Description, from_description
 from flows.benchmarking.config import BenchmarkConfig
@@ -21,7 +22,7 @@ from flows.benchmarking.train import describe_model, objective_of, task_of
 from flows.recipe import step
 from pipeline.atomic import write_json
 
-VERSION = 1
+VERSION = 2
 MB = 1e6
 
 
@@ -31,7 +32,7 @@ def cost_of(config: BenchmarkConfig, data: BenchmarkData, name: str) -> dict[str
 
     Returns:
         Counted: `parameters`, `gmac` (a forecast with the one-step predictions that come with it),
-        `saved_mb` and `frugal_mb` (kept for backward, of one sample). Measured, where asked for:
+        `saved_mb` and `frugal_mb` (what a training step on one sequence keeps for backward). Measured, where asked for:
         `peak_mb` (by how much a step's peak grows with a sample), `step_cpu_seconds` and
         `forecast_cpu_seconds` of one sequence.
     """
@@ -58,21 +59,32 @@ def cost_of(config: BenchmarkConfig, data: BenchmarkData, name: str) -> dict[str
     counted = cost(
         description, history=config.history, horizon=data.horizon, height=rows, width=columns
     )
+    task, objective = task_of(config, model, data.horizon), objective_of(model)
+    size = {"height": rows, "width": columns}
+    saved = kept_by_step(description, task, objective, **size)
+    frugal = None
+    if counted.saved_frugal is not None:
+        frugal = kept_by_step(description, task, objective, **size, memory="frugal") / MB
     found = {
         "parameters": counted.parameters,
         "gmac": counted.multiply_accumulates / 1e9,
-        "saved_mb": counted.saved_plain / MB,
-        "frugal_mb": None if counted.saved_frugal is None else counted.saved_frugal / MB,
+        "saved_mb": saved / MB,
+        "frugal_mb": frugal,
     }
     if config.costs.measure:
-        task, objective = task_of(config, model, data.horizon), objective_of(model)
-        size = (config.history, data.horizon, rows, columns)
-        few, many = (
-            _alone(description, task, objective, (batch, *size), config.costs.rounds, threads,
-                   model.training.memory)
-            for batch in config.costs.batches
-        )  # fmt: skip
         first, second = config.costs.batches
+        few, many = (
+            _alone(
+                description,
+                task,
+                objective,
+                (batch, config.history, data.horizon, rows, columns),
+                config.costs.rounds,
+                threads,
+                model.training.memory,
+            )
+            for batch in (first, second)
+        )
         slope = None
         if few["peak_growth"] is not None and many["peak_growth"] is not None:
             slope = (many["peak_growth"] - few["peak_growth"]) / (second - first) / MB

@@ -115,12 +115,10 @@ def protocol_table(ranked: Sequence[Scores]) -> pd.DataFrame:
             continue
         here, there = one.means(), one.other
         authors, clean = (here, there) if one.protocol == "authors" else (there, here)
-        row = {}
         for metric in here:
-            row[f"{metric}, authors"] = authors[metric]
-            row[f"{metric}, clean"] = clean[metric]
-            row[f"{metric}, clean - authors"] = clean[metric] - authors[metric]
-        rows[one.name] = row
+            difference = clean[metric] - authors[metric]
+            row = {"authors": authors[metric], "clean": clean[metric], "difference": difference}
+            rows[f"{one.name}: {metric}"] = row
     return _frame(rows)
 
 
@@ -137,6 +135,7 @@ def cost_table(
             "steps": facts["step"],
             "sequences": facts["examples"],
             "CPU-s of training": facts["cpu_seconds"],
+            "validation MSE, 10^-3": (facts["validation_mse"] or 0) * 1e3,
             "CPU-s a sequence and step": cost.get("step_cpu_seconds"),
             "CPU-s a forecast": cost.get("forecast_cpu_seconds"),
             "MB at the peak": cost.get("peak_mb"),
