@@ -61,8 +61,21 @@ def training_folder(config: BenchmarkConfig, run: str) -> Path:
 
 
 def is_trained(config: BenchmarkConfig, run: str) -> bool:
-    """Return whether a run's training is over."""
-    return (training_folder(config, run) / REPORT).is_file() and model_path(config, run).is_file()
+    """Return whether a run's training is over, and was the one that the configuration asks for."""
+    try:
+        report = json.loads((training_folder(config, run) / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return report.get("asked") == asked(config, run) and model_path(config, run).is_file()
+
+
+def asked(config: BenchmarkConfig, run: str) -> dict[str, Any]:
+    """Return what is asked of a training, in plain values."""
+    name, seed = config.runs()[run]
+    model = config.models[name].model_dump(mode="json", exclude={"training", "paper"})
+    sequences = config.model_dump(mode="json", include={"history", "training", "validation"})
+    settings = settings_of(config, name, seed).what_matters()
+    return {"model": model, "sequences": sequences, "settings": settings}
 
 
 def check_models(config: BenchmarkConfig, runs: Sequence[str], horizon: int) -> None:
@@ -194,7 +207,7 @@ def train_run(config: BenchmarkConfig, data: BenchmarkData, run: str) -> Trained
     if mine:
         if not path.is_file():
             raise ModelError(f"{path}: the training ended without a model")
-        write_json(folder / REPORT, facts_of(report))
+        write_json(folder / REPORT, {**facts_of(report), "asked": asked(config, run)})
     return TrainedRun(path, mine, fabric.world_size)
 
 
