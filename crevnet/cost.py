@@ -67,13 +67,19 @@ def cost(
 
     with torch.device("meta"):
         network = from_description(description)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network.unroll(*look())
+        operations = multiply_accumulates(network, look())
     with FakeTensorMode():
         give_fake_weights(network)
         plain = _kept(network, look(), "plain")
         frugal = None if config.norm == "batch" else _kept(network, look(), "frugal")
-    return Cost(parameters(network), int(counter.get_total_flops()) // 2, plain, frugal)
+    return Cost(parameters(network), operations, plain, frugal)
+
+
+def multiply_accumulates(network: AnyNetwork, look: Look) -> int:
+    """Return those of a network's convolutions when it looks ahead; it may be on no device."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.unroll(*look)
+    return int(counter.get_total_flops()) // 2
 
 
 def parameters(network: nn.Module) -> int:

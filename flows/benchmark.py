@@ -29,11 +29,13 @@ def benchmark(config: BenchmarkConfig, *, models: Sequence[str] = ()) -> Outcome
         ModelError: A network cannot be built or trained.
     """
     from flows.benchmarking.data import benchmark_data
+    from flows.benchmarking.scores import device_of
     from flows.benchmarking.train import check_models, train_run
 
     if unknown := [name for name in models if name not in config.models]:
         raise ConfigError(f"models: no {unknown}; there are {[*config.models]}")
     wanted = [run for run, (name, _) in config.runs().items() if not models or name in models]
+    device_of(config)
     data = benchmark_data(config)
     check_models(config, wanted, data.horizon)
     outcome = tell(config, data)

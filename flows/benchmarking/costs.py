@@ -7,9 +7,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
+import torch
+
+from crevnet.allocator import return_large_blocks
+from crevnet.autoencoder import MemoryMode
 from crevnet.batch import Batch
 from crevnet.correction import Correction
-from crevnet.cost import cost
+from crevnet.cost import multiply_accumulates, parameters
 from crevnet.footprint import measure
 from crevnet.objectives import Objective, Trainee
 from crevnet.step_memory import kept_by_step
@@ -56,20 +60,23 @@ def cost_of(config: BenchmarkConfig, data: BenchmarkData, name: str) -> dict[str
     if kept is not None:
         found: dict[str, Any] = kept["cost"]
         return found
-    counted = cost(
-        description, history=config.history, horizon=data.horizon, height=rows, width=columns
-    )
     task, objective = task_of(config, model, data.horizon), objective_of(model)
-    size = {"height": rows, "width": columns}
-    saved = kept_by_step(description, task, objective, **size)
-    frugal = None
-    if counted.saved_frugal is not None:
-        frugal = kept_by_step(description, task, objective, **size, memory="frugal") / MB
+    with torch.device("meta"):
+        network = from_description(description)
+        look = torch.empty(1, config.history, 1, rows, columns), data.horizon, None
+        operations = multiply_accumulates(network, look)
+    modes: list[MemoryMode] = ["plain"]
+    if getattr(network.config, "norm", None) != "batch":
+        modes.append("frugal")
+    saved = {
+        mode: kept_by_step(description, task, objective, height=rows, width=columns, memory=mode)
+        for mode in modes
+    }
     found = {
-        "parameters": counted.parameters,
-        "gmac": counted.multiply_accumulates / 1e9,
-        "saved_mb": saved / MB,
-        "frugal_mb": frugal,
+        "parameters": parameters(network),
+        "gmac": operations / 1e9,
+        "saved_mb": saved["plain"] / MB,
+        "frugal_mb": saved["frugal"] / MB if "frugal" in saved else None,
     }
     if config.costs.measure:
         first, second = config.costs.batches
@@ -114,10 +121,6 @@ def measure_model(
     memory: Any,
 ) -> dict[str, Any]:
     """Return the footprint of a model on sequences of noise, `size` being B, T, L, H and W."""
-    import torch
-
-    from crevnet.allocator import return_large_blocks
-
     if threads:
         torch.set_num_threads(threads)
     if memory == "frugal":

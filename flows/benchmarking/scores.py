@@ -90,7 +90,7 @@ def score_run(config: BenchmarkConfig, data: BenchmarkData, run: str) -> Scores:
         raise ModelError(f"{path}: {fault.strerror}; train it first") from None
 
     def load() -> tuple[Say, Say | None]:
-        device = _device(config)
+        device = device_of(config)
         if config.score.threads:
             torch.set_num_threads(config.score.threads)
         with named_faults():
@@ -213,7 +213,7 @@ def _measures(config: BenchmarkConfig) -> dict[str, Measure]:
     for name in config.score.metrics:
         if name == "lpips":
             try:
-                found[name] = lpips_measure(str(_device(config)))
+                found[name] = lpips_measure(str(device_of(config)))
             except NoLpipsError as fault:
                 raise ConfigError(f"score.metrics: {fault}, or leave it out") from None
         else:
@@ -221,7 +221,12 @@ def _measures(config: BenchmarkConfig) -> dict[str, Measure]:
     return found
 
 
-def _device(config: BenchmarkConfig) -> torch.device:
+def device_of(config: BenchmarkConfig) -> torch.device:
+    """Return where networks forecast.
+
+    Raises:
+        ConfigError: This machine has no such device.
+    """
     name = config.score.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
