@@ -29,8 +29,9 @@ def rate(schedule: Schedule, warmup: float, progress: float) -> float:
 
     It rises from `START` to 1 in the first `warmup` of the budget; then *cosine* and *one_cycle*
     fall to 0 along half a cosine, *constant* stays, and *fifth* stays until five sixths of the
-    budget are used up and is a fifth from then on, as released for Moving MNIST. *one_cycle* also rises along half a cosine
-    (arXiv 1708.07120, without its cycle of the momentum), the others along a line.
+    budget are used up and is a fifth from then on, as released for Moving MNIST. *one_cycle* also
+    rises along half a cosine (arXiv 1708.07120, without its cycle of the momentum), the others
+    along a line.
 
     Args:
         schedule: Which.

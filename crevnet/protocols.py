@@ -82,4 +82,5 @@ def roll_out_features(model: CrevNet, history: Tensor, horizon: int) -> Tensor:
         steps.append(halves)
     a, b = (torch.cat(half) for half in zip(*steps, strict=True))
     frames = model.decode((a, b), H, W)[:, -1]
-    return frames.unflatten(0, (horizon, -1)).transpose(0, 1)
+    said: Tensor = frames.unflatten(0, (horizon, -1)).transpose(0, 1)
+    return said

@@ -26,7 +26,7 @@ CHUNK = 256
 
 
 def frame_sse(forecast: Frames, truth: Frames) -> Values:
-    """Sum squared errors over a frame's values: the MSE of Moving MNIST papers, 4096 pixels of it."""
+    """Sum squared errors over a frame's values: the MSE of Moving MNIST papers, of 4096 pixels."""
     return np.asarray((_difference(forecast, truth) ** 2).sum((1, 2, 3)))
 
 

@@ -1,4 +1,4 @@
-"""A handful of drawn digits in MNIST's format, and a catalogue of small sets: no two sizes equal."""
+"""A few drawn digits in MNIST's format, and a catalogue of small sets: no two sizes equal."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ tiny_digits:
   test: {name: test-images}
   validation_digits: 5
   sets:
-    authors_test: {motion: authors, digits: 2, split: test, sequences: 6, seed: 3, frames: 7, canvas: [40, 36]}
-    common_test: {motion: common, digits: 3, split: test, sequences: 6, seed: 3, frames: 7, canvas: [40, 36]}
-    common_validation: {motion: common, digits: 3, split: validation, sequences: 4, seed: 3, frames: 7, canvas: [40, 36]}
+    authors_test: {motion: authors, digits: 2, split: test, sequences: 6, seed: 3,
+      frames: 7, canvas: [40, 36]}
+    common_test: {motion: common, digits: 3, split: test, sequences: 6, seed: 3,
+      frames: 7, canvas: [40, 36]}
+    common_validation: {motion: common, digits: 3, split: validation, sequences: 4,
+      seed: 3, frames: 7, canvas: [40, 36]}
 """
 
 

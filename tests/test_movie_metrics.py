@@ -142,7 +142,8 @@ def test_a_forecast_of_itself_is_best_and_shapes_must_agree(name):
     said, truth = (v.astype(np.float32) for v in pictures())
     metric = METRICS[name]
     right, wrong = metric.measure(truth, truth), metric.measure(said, truth)
-    assert right.shape == (3,) and right.dtype == np.float64
+    assert right.shape == (3,)
+    assert right.dtype == np.float64
     assert ((right < wrong) if metric.better == "low" else (right > wrong)).all()
     with pytest.raises(ValueError, match=r"\(3, 2, 17, 23\) for a truth of \(3, 1, 17, 23\)"):
         metric.measure(said, truth[:, :1])
@@ -151,4 +152,6 @@ def test_a_forecast_of_itself_is_best_and_shapes_must_agree(name):
 def test_many_frames_are_measured_in_parts():
     said, truth = pictures(frames=300, channels=1)
     whole = metrics.ssim_uniform7_range1(said, truth)
-    np.testing.assert_array_equal(whole[290:], metrics.ssim_uniform7_range1(said[290:], truth[290:]))
+    np.testing.assert_array_equal(
+        whole[290:], metrics.ssim_uniform7_range1(said[290:], truth[290:])
+    )

@@ -269,9 +269,7 @@ def test_a_set_comes_back_as_it_was_drawn(entry, world):
     assert len(kept) == len(drawn) == 6
     for index in (5, 0, 3):
         for part in ("history", "future"):
-            np.testing.assert_array_equal(
-                getattr(kept[index], part), getattr(drawn[index], part)
-            )
+            np.testing.assert_array_equal(getattr(kept[index], part), getattr(drawn[index], part))
     manifest = json.loads((world.store / "common_test.json").read_text())
     frames = b"".join(drawn.movie(i).tobytes() for i in range(6))
     assert manifest["frames_sha256"] == hashlib.sha256(frames).hexdigest()

@@ -30,7 +30,7 @@ def history(channels=1):
 def restated(model, frames, k):
     """The authors' roll-out from the facts: clip numbers, patches, last frames."""
     clips = [frames[:, i : i + k] for i in range(HISTORY - k + 1)]
-    memory, said = None, []
+    memory, said, patched = None, [], clips[-1]
     for number in range(len(clips) - 1 + HORIZON):
         clip = clips[number] if number < len(clips) else patched
         a, b = model.encode(clip)

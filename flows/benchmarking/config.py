@@ -188,4 +188,6 @@ class BenchmarkConfig(Section):
         plan = self.schedule
         if plan.steps:
             return f"{plan.steps:,} steps each"
-        return f"{plan.minutes:g} min each" if plan.minutes else f"{plan.cpu_minutes:g} CPU-min each"
+        return (
+            f"{plan.minutes:g} min each" if plan.minutes else f"{plan.cpu_minutes:g} CPU-min each"
+        )

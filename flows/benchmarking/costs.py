@@ -1,4 +1,4 @@
-"""What each model costs, the same way for all: counted on shapes, and measured in fresh processes."""
+"""What each model costs, the same way for all: counted on shapes, measured in fresh processes."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def cost_of(config: BenchmarkConfig, data: BenchmarkData, name: str) -> dict[str
 
     Returns:
         Counted: `parameters`, `gmac` (a forecast with the one-step predictions that come with it),
-        `saved_mb` and `frugal_mb` (what a training step on one sequence keeps for backward). Measured, where asked for:
-        `peak_mb` (by how much a step's peak grows with a sample), `step_cpu_seconds` and
-        `forecast_cpu_seconds` of one sequence.
+        `saved_mb` and `frugal_mb` (what a training step on one sequence keeps for backward).
+        Measured, where asked for: `peak_mb` (by how much a step's peak grows with a sample),
+        `step_cpu_seconds` and `forecast_cpu_seconds` of one sequence.
     """
     model = config.models[name]
     description = describe_model(config, name, data.horizon)

@@ -177,8 +177,6 @@ def draw_all_curves(
     return [*paths, draw_leads(config.out / "pictures" / "leads.png", leads, label)]
 
 
-
-
 def _bytes(said: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.rint(np.clip(said, 0, 1) * 255).astype(np.uint8)
 

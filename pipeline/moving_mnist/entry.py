@@ -14,7 +14,7 @@ from pipeline.yaml_files import read_yaml, validate
 
 DigitSplit = Literal["training", "validation", "test"]
 MotionName = Literal["authors", "common"]
-KIND = "moving_mnist"
+KIND: Literal["moving_mnist"] = "moving_mnist"
 
 Positive = Annotated[int, Field(gt=0)]
 Natural = Annotated[int, Field(ge=0)]

@@ -1,4 +1,4 @@
-"""The paper's extremely hard sequences: digits that overlap through the whole warm-up (figure 3)."""
+"""The paper's extremely hard sequences: digits overlap through the whole warm-up (figure 3)."""
 
 from __future__ import annotations
 

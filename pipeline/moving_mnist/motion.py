@@ -79,7 +79,8 @@ class Authors:
 
     def lay(self, layers: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Add brightness."""
-        return np.minimum(layers.sum(0, dtype=np.uint16), 255).astype(np.uint8)
+        bright: NDArray[np.uint8] = layers.sum(0, dtype=np.uint16).clip(max=255).astype(np.uint8)
+        return bright
 
 
 @dataclass(frozen=True, slots=True)
