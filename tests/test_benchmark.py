@@ -303,6 +303,13 @@ def test_bytes_of_a_step_are_those_that_training_keeps(objective, memory):
     assert counted == wanted > 0
 
 
+@pytest.mark.parametrize("name", ["mnist_conv_lstm_3d", "mnist_st_lstm_3d"])
+def test_the_papers_networks_train_in_12_mb_a_sample(name):
+    description = configure(name, channels=1, history=10, horizon=10)
+    how = {"height": 64, "width": 64, "memory": "frugal"}
+    assert 6e6 < kept_by_step(description, MNIST, TeacherForcing(), **how) < 12e6
+
+
 def test_a_footprint_is_measured():
     torch.manual_seed(0)
     network = build("unet_small_conv_lstm", channels=1, width=8, widest=16)
