@@ -21,7 +21,7 @@ from crevnet.task import Task
 from crevnet.zoo import Description, from_description
 from flows.benchmarking.config import BenchmarkConfig
 from flows.benchmarking.data import BenchmarkData
-from flows.benchmarking.scores import digest, read_kept
+from flows.benchmarking.kept import digest, read_kept
 from flows.benchmarking.train import describe_model, objective_of, task_of
 from flows.recipe import step
 from pipeline.atomic import write_json

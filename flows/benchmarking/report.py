@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from flows.benchmarking.config import BenchmarkConfig
 from flows.benchmarking.data import BenchmarkData
-from flows.benchmarking.scores import Scores, hard_sequences, looked_at, read_pictures
+from flows.benchmarking.scores import Scores, read_pictures
+from flows.benchmarking.sights import hard_sequences, looked_at
 from flows.benchmarking.train import REPORT, training_folder
 from flows.recipe import Outcome, publish_image, publish_table
 from pipeline.benchmark_table import draw_leads, write_tables

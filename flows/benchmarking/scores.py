@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,8 @@ from crevnet.perceptual import NoLpipsError, lpips_measure
 from crevnet.protocols import Protocol, forecast_by
 from flows.benchmarking.config import BenchmarkConfig
 from flows.benchmarking.data import BenchmarkData, gather
+from flows.benchmarking.kept import digest, read_kept
+from flows.benchmarking.sights import looked_at
 from flows.benchmarking.train import model_path
 from flows.networks import named_faults
 from flows.recipe import progress, step
@@ -114,33 +115,6 @@ def read_pictures(config: BenchmarkConfig, name: str) -> NDArray[np.float32]:
     """Return what a model said of the sequences to look at, `(P, L, C, H, W)`."""
     said: NDArray[np.float32] = np.load(_folder(config) / f"{name}.npy", allow_pickle=False)
     return said
-
-
-def looked_at(config: BenchmarkConfig, data: BenchmarkData) -> list[int]:
-    """Return the numbers of the sequences to look at: those asked for, then the hardest.
-
-    Raises:
-        ConfigError: There is no such sequence.
-    """
-    count = len(data.test)
-    if beyond := [number for number in config.pictures.sequences if not 0 <= number < count]:
-        raise ConfigError(f"pictures.sequences: {beyond}, but {count} are scored, from 0")
-    hard = [number for number, _ in hard_sequences(config, data)[: config.pictures.hard]]
-    return list(dict.fromkeys([*config.pictures.sequences, *hard]))
-
-
-def hard_sequences(config: BenchmarkConfig, data: BenchmarkData) -> list[tuple[int, float]]:
-    """Return scored sequences whose digits overlap through the warm-up, hardest first, kept."""
-    from pipeline.moving_mnist.hard import hardest
-
-    path = config.out / "hard.json"
-    key = digest(data.scored)
-    kept = read_kept(path, key)
-    if kept is not None:
-        return [(int(number), float(share)) for number, share in kept["sequences"]]
-    found = [] if data.layers is None else hardest(data.layers, len(data.test), 20)
-    write_json(path, {"key": key, "sequences": found})
-    return found
 
 
 def _kept(
@@ -241,17 +215,3 @@ def device_of(config: BenchmarkConfig) -> torch.device:
 
 def _folder(config: BenchmarkConfig) -> Path:
     return config.out / "scores"
-
-
-def digest(*facts: Any) -> str:
-    """Return a checksum of plain values."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def read_kept(path: Path, key: str) -> dict[str, Any] | None:
-    """Return a kept file of a key; none where it is missing, damaged or of another one."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.get("key") == key else None
