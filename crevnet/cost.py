@@ -67,13 +67,19 @@ def cost(
 
     with torch.device("meta"):
         network = from_description(description)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network.unroll(*look())
+        operations = multiply_accumulates(network, look())
     with FakeTensorMode():
-        _give_fake_weights(network)
+        give_fake_weights(network)
         plain = _kept(network, look(), "plain")
         frugal = None if config.norm == "batch" else _kept(network, look(), "frugal")
-    return Cost(parameters(network), int(counter.get_total_flops()) // 2, plain, frugal)
+    return Cost(parameters(network), operations, plain, frugal)
+
+
+def multiply_accumulates(network: AnyNetwork, look: Look) -> int:
+    """Return those of a network's convolutions when it looks ahead; it may be on no device."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.unroll(*look)
+    return int(counter.get_total_flops()) // 2
 
 
 def parameters(network: nn.Module) -> int:
@@ -81,7 +87,7 @@ def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def _give_fake_weights(network: AnyNetwork) -> None:
+def give_fake_weights(network: AnyNetwork) -> None:
     """Make a network's weights, of any device, seem to be on a CPU."""
     for module in network.modules():
         for name, old in module.named_parameters(recurse=False):

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-Schedule = Literal["cosine", "one_cycle", "constant"]
+Schedule = Literal["cosine", "one_cycle", "constant", "fifth"]
 
 START = 0.04
 """Learning rate at the very start, as a share of the highest."""
@@ -28,8 +28,10 @@ def rate(schedule: Schedule, warmup: float, progress: float) -> float:
     """Return the learning rate as a share of the highest.
 
     It rises from `START` to 1 in the first `warmup` of the budget; then *cosine* and *one_cycle*
-    fall to 0 along half a cosine, and *constant* stays. *one_cycle* also rises along half a cosine
-    (arXiv 1708.07120, without its cycle of the momentum), the others along a line.
+    fall to 0 along half a cosine, *constant* stays, and *fifth* stays until five sixths of the
+    budget are used up and is a fifth from then on, as released for Moving MNIST. *one_cycle* also
+    rises along half a cosine (arXiv 1708.07120, without its cycle of the momentum), the others
+    along a line.
 
     Args:
         schedule: Which.
@@ -44,4 +46,6 @@ def rate(schedule: Schedule, warmup: float, progress: float) -> float:
         return START + (1 - START) * risen
     if schedule == "constant":
         return 1.0
+    if schedule == "fifth":
+        return 1.0 if progress < 5 / 6 else 0.2
     return (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2

@@ -31,7 +31,7 @@ class TrainingSettings:
         weight_decay: Of AdamW; biases and norms have none.
         warmup: Share of the budget in which the learning rate rises.
         schedule: What comes after: *cosine* falls to zero, *one_cycle* rises and falls as half
-            cosines, *constant* stays.
+            cosines, *constant* stays, *fifth* drops to a fifth after five sixths.
         clip_norm: Largest norm of a step's gradient; 0 is no limit.
         ema: Decay of the weights' average, which is then what is scored and saved; 0 is none.
         steps: Budget in steps.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,8 +15,10 @@ from flows.model_config import (
     Compare,
     Ensemble,
     Forecasting,
+    Maps,
     Model,
     ModelName,
+    Submit,
     TrainedName,
 )
 from flows.release_config import Cells, Prepare, Synth
@@ -29,19 +31,7 @@ from pipeline.test_slots import with_slots
 from pipeline.windows import Cut
 from pipeline.yaml_files import parse_yaml, read_yaml, validate
 
-
-class Submit(Section):
-    """What `t4c submit` writes."""
-
-    model: ModelName = Field("mix", description="What forecasts the test days.")
-    file: str = Field("submission.zip", pattern=r"^[^/]+\.zip$", description="Name, under `out`.")
-    gzip: int = Field(4, ge=0, le=9, description="Compression level of the members.")
-
-
-class Maps(Section):
-    """What `t4c maps` draws."""
-
-    models: tuple[ModelName, ...] = Field(("mix",), min_length=1, description="Whose errors.")
+S = TypeVar("S", bound=Section)
 
 
 class RunConfig(Section):
@@ -220,16 +210,21 @@ def read_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     Raises:
         ConfigError: The file or an override is not what it should be; lists every fault.
     """
+    config = read_as(RunConfig, path, overrides)
+    config.chosen_cities()
+    config.check_flips()
+    return config
+
+
+def read_as(kind: type[S], path: Path, overrides: list[str] | None = None) -> S:
+    """Return a configuration of some kind; arguments and errors as for `read_config`."""
     shipped = Path(__file__).resolve().parent.parent / "configs" / f"{path.name}.yaml"
     if not path.is_file() and path.name == str(path) and shipped.exists():
         path = shipped
     value = read_yaml(path, ConfigError)
     for override in overrides or []:
         _apply(value, override)
-    config = validate(RunConfig, value, str(path), ConfigError)
-    config.chosen_cities()
-    config.check_flips()
-    return config
+    return validate(kind, value, str(path), ConfigError)
 
 
 def _apply(value: dict[str, Any], override: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
+from flows import benchmark as _benchmark
 from flows import compare as _compare
 from flows import demo as _demo
 from flows import ingest as _ingest
@@ -22,6 +23,7 @@ from flows import score as _score
 from flows import submit as _submit
 from flows import synth as _synth
 from flows import train as _train
+from flows.benchmarking.config import BenchmarkConfig
 from flows.config import RunConfig
 from flows.recipe import Outcome
 
@@ -31,7 +33,10 @@ class RecipeError(RuntimeError):
 
 
 def _run(recipe: Callable[[RunConfig], Outcome], config: RunConfig) -> dict[str, Any]:
-    outcome = recipe(config)
+    return _told(recipe(config))
+
+
+def _told(outcome: Outcome) -> dict[str, Any]:
     for line in outcome.lines:
         get_run_logger().info(line)
     if outcome.faults:
@@ -73,6 +78,12 @@ def train(config: RunConfig, models: list[str] | None = None) -> dict[str, Any]:
 def compare(config: RunConfig) -> dict[str, Any]:
     """Train models with equal budgets and score them on the same windows."""
     return _run(_compare.compare, config)
+
+
+@flow
+def benchmark(config: BenchmarkConfig, models: list[str] | None = None) -> dict[str, Any]:
+    """Train and score models on Moving MNIST, beside the paper's figures."""
+    return _told(_benchmark.benchmark(config, models=models or ()))
 
 
 @flow

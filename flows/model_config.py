@@ -70,7 +70,7 @@ class Training(Section):
     learning_rate: float = Field(1e-3, gt=0, description="At its highest.")
     weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of the budget it rises in.")
-    schedule: Literal["cosine", "one_cycle", "constant"] = Field(
+    schedule: Literal["cosine", "one_cycle", "constant", "fifth"] = Field(
         "cosine", description="What comes after."
     )
     clip_norm: float = Field(1.0, ge=0, description="Largest norm of a gradient; 0 is no limit.")
@@ -179,3 +179,17 @@ class Forecasting(Section):
         (), description="Take the mean with forecasts of the mirrored city: rows, columns."
     )
     threads: int = Field(0, ge=0, description="Of the process; 0 leaves it to torch.")
+
+
+class Submit(Section):
+    """What `t4c submit` writes."""
+
+    model: ModelName = Field("mix", description="What forecasts the test days.")
+    file: str = Field("submission.zip", pattern=r"^[^/]+\.zip$", description="Name, under `out`.")
+    gzip: int = Field(4, ge=0, le=9, description="Compression level of the members.")
+
+
+class Maps(Section):
+    """What `t4c maps` draws."""
+
+    models: tuple[ModelName, ...] = Field(("mix",), min_length=1, description="Whose errors.")

@@ -16,16 +16,19 @@ DEFAULT_CATALOG = next(
     (p for p in (_HERE / "data_catalog.yaml", _HERE.parent / "data_catalog.yaml") if p.exists()),
     _HERE.parent / "data_catalog.yaml",
 )
+OTHER_KINDS = ("moving_mnist",)
 
 
 def read_catalog(path: Path = DEFAULT_CATALOG) -> dict[str, Edition]:
-    """Return every edition of a catalogue by name.
+    """Return every edition of a catalogue by name; entries of another kind are left alone.
 
     Raises:
         CatalogError: The file, or an entry of it, is not what it should be; lists every fault.
     """
     editions, faults = {}, []
     for name, entry in read_yaml(path, CatalogError).items():
+        if isinstance(entry, dict) and entry.get("kind") in OTHER_KINDS:
+            continue  # of another room, which reads its own
         try:
             editions[str(name)] = _edition(str(name), entry, path)
         except CatalogError as fault:

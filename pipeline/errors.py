@@ -42,3 +42,7 @@ class ModelError(PipelineError):
 
 class QuarantineError(PipelineError):
     """A job that crashed, hung or outgrew its memory while it read a foreign file."""
+
+
+class DigitsError(PipelineError):
+    """Images of digits, or sequences drawn from them, that are not what the catalogue promises."""

@@ -14,6 +14,8 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT
+from tests.digits_world import build_digits
+from tests.test_benchmark import CONFIG
 
 SERVE = """
 import sys
@@ -183,3 +185,43 @@ def test_failed_input_is_tried_again_and_a_faulty_file_is_not(server, world, tmp
     assert "calls: Aal Aal Bex" in said
     assert (world.store / "Aal" / "manifest.json").exists()
     assert (f"faults: {bad}" in said) == spoiled
+
+
+BENCHMARK = """
+import sys
+from pathlib import Path
+
+from flows.benchmarking.config import BenchmarkConfig
+from flows.config import read_as
+from flows.deployments import benchmark
+
+if __name__ == "__main__":
+    print(benchmark(read_as(BenchmarkConfig, Path(sys.argv[1])), models=["unet"])["title"])
+"""
+
+
+@pytest.mark.server
+@pytest.mark.timeout(900)
+def test_a_benchmark_is_a_flow_with_tasks_and_artifacts(server, tmp_path):
+    digits = build_digits(tmp_path)
+    config = tmp_path / "run.yaml"
+    config.write_text(CONFIG.format(root=digits.root, out="out", steps=2))
+    script = tmp_path / "benchmark.py"
+    script.write_text(BENCHMARK)
+    run = subprocess.run(
+        [sys.executable, str(script), str(config)],
+        env=server | {"PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "Tiny digits: 5 sequences" in run.stdout
+    api = server["PREFECT_API_URL"]
+    tasks = httpx.post(f"{api}/task_runs/filter", json={}).json()
+    names = {task["name"].rpartition("-")[0] for task in tasks}
+    assert names >= {"data.draw", "train.train_run", "scores.score_run", "costs.cost_of"}
+    artifacts = httpx.post(f"{api}/artifacts/filter", json={}).json()
+    keys = {artifact["key"] for artifact in artifacts}
+    assert keys >= {"moving-mnist", "moving-mnist-leads", "moving-mnist-learning"}

@@ -1,0 +1,1 @@
+"""Moving MNIST: digits, how they move, sequences by number, fixed sets with their checksums."""
