@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from crevnet.config import CrevNetConfig
+from crevnet.coupling import Residual
 from crevnet.model import CrevNet
 from crevnet.pixel_shuffle import shuffle, unshuffle
 from crevnet.predictor import IllConditionedError
@@ -280,3 +282,14 @@ def test_gates_may_start_open(attention):
         assert rpm.gate(torch.rand(1, config.width, 4, 5) / 10).min() > 0.95
     for rpm in CrevNet(replace(config, gate_bias=0.0)).predictor.rpms:
         assert rpm.gate(torch.rand(1, config.width, 4, 5) / 10).min() < 0.7
+
+
+def test_without_a_norm_a_block_adds_little_where_it_sees_little():
+    """No bias, no norm: what is added grows with what is seen, and is nothing for nothing."""
+    residual = Residual(2, 3, 6, stride=2, bottleneck=0.5, norm="none").to(EXACT)
+    x = torch.randn(2, 3, 10, 6, dtype=EXACT)
+    assert residual(x).shape == (2, 6, 5, 3)
+    assert [part.out_channels for part in residual if isinstance(part, nn.Conv2d)] == [12, 12, 6]
+    torch.testing.assert_close(residual(0.01 * x), 0.01 * residual(x))
+    normed = Residual(2, 3, 6, stride=2, bottleneck=0.5, norm="group").to(EXACT)
+    assert distance(normed(0.01 * x), 0.01 * normed(x)) > 0.1
