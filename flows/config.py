@@ -111,6 +111,7 @@ class RunConfig(Section):
             *(("ladder", name) for name in self.ladder),
             ("submit.model", self.submit.model),
             *(("maps.models", name) for name in self.maps.models),
+            *(("maps.baseline", name) for name in [self.maps.baseline] if name),
         ]
         alone = [
             *(("compare.models", name) for name in (self.compare.models if self.compare else ())),
