@@ -19,6 +19,7 @@ from flows import ingest as _ingest
 from flows import maps as _maps
 from flows import prepare_test as _prepare_test
 from flows import rasterise as _rasterise
+from flows import report as _report
 from flows import score as _score
 from flows import submit as _submit
 from flows import synth as _synth
@@ -120,3 +121,9 @@ def prepare_test(config: RunConfig) -> dict[str, Any]:
 def maps(config: RunConfig) -> dict[str, Any]:
     """Draw the error maps."""
     return _run(_maps.maps, config)
+
+
+@flow
+def report(config: RunConfig) -> dict[str, Any]:
+    """Write the page of what was found."""
+    return _run(_report.report, config)

@@ -67,8 +67,9 @@ def pair_maps(sums: CitySums, one: str, other: str, discovery: float = 0.05) -> 
         difference: Mean squared error of `one` minus that of `other`; below 0, `one` is better.
         p: Two-sided, of a paired t test over days; NaN with one day.
         believed: 1 where the difference is believed, so that of all such cells a share of
-            `discovery` is expected to be chance. Only cells that were ever active are tested: in the others models
-            differ by the same rounded trifle every day, which a test takes for certainty.
+            `discovery` is expected to be chance. Only cells that were ever active are tested: in
+            the others models differ by the same rounded trifle every day, and a test takes that
+            for certainty.
         active: 1 where the cell was ever active.
     """
     days = sums.pairs[one, other]

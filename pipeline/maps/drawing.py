@@ -35,6 +35,25 @@ class Painter:
         self.theme, self.scales = theme, scales
         self.streets, self.credit = streets, credit if len(streets) else ""
 
+    def knows(self, kind: str, maps: xr.Dataset) -> bool:
+        """Return whether maps hold what a kind of picture shows."""
+        if kind in {"difference", "skill"}:
+            return kind in maps and maps.attrs["model"] != maps.attrs["baseline"]
+        return "mse" in maps
+
+    def draw(self, kind: str, path: Path, maps: xr.Dataset) -> Path:
+        """Draw a kind of picture: `mse`, `bias`, `skill`, `activity`, `difference`, `by_AXIS`."""
+        if kind.startswith("by_"):
+            return self.parts(path, maps, kind.removeprefix("by_"))
+        kinds = {
+            "mse": self.errors,
+            "bias": self.bias,
+            "skill": self.skill,
+            "activity": self.activity,
+            "difference": self.difference,
+        }
+        return kinds[kind](path, maps)
+
     def errors(self, path: Path, maps: xr.Dataset) -> Path:
         """Draw the mean squared error of each cell; those never active are blank."""
         city, model = maps.attrs["city"], maps.attrs["model"]

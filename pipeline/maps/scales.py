@@ -104,7 +104,8 @@ def common_scales(
 
     Errors go from the lower quartile of active cells to the largest: a few arterials hold most of
     the error, and the rest of the city should still be seen. Those around 0 end where 98 % of the
-    active cells have ended; skill ends at 90 %, for it is anything where there is little to forecast.
+    active cells have ended; skill ends at 90 %, for where there is little to forecast
+    it is anything.
 
     Args:
         models: Of `model_maps`, of all cities and models.
