@@ -100,14 +100,6 @@ def maps(config: Config = DEMO, overrides: Overrides = None, as_json: AsJson = F
 
 
 @app.command()
-def report(config: Config = DEMO, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Write one page: the ladder, the maps, where it fails, how it was made."""
-    from flows.report import report as recipe
-
-    run(recipe, config, overrides, as_json)
-
-
-@app.command()
 def models(
     config: Annotated[
         Path | None, typer.Argument(help="A run's YAML file: count on its edition's grid.")

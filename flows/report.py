@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import pandas as pd
 
@@ -69,7 +70,7 @@ def _said(errors: Errors) -> list[str]:
     table = errors.table()
     scaled, unit = in_units(table, errors.edition)
     best = str(scaled.index[-1])
-    said = [f"Best is {best}, with a mean squared error of {scaled.loc[best, 'mse']:.3f} {unit}."]
+    said = [f"Best is {best}: mean squared error {scaled.loc[best, 'mse']:.3f} {_written(unit)}."]
     if len(scaled) > 1:
         second = str(scaled.index[-2])
         share = 1 - table.loc[best, "mse"] / table.loc[second, "mse"]
@@ -83,8 +84,8 @@ def _ladder(errors: Errors) -> list[str]:
     windows = len(errors.rows[["city", "day", "slot"]].drop_duplicates())
     days = sorted(errors.rows["day"].unique(), key=errors.edition.day_of)
     note = (
-        f"Mean squared error in {unit} over {windows} windows of {len(days)} days, {days[0]} to "
-        f"{days[-1]}; forecasts are rounded to bytes. A click on a column's head sorts by it."
+        f"Mean squared error {_written(unit)} over {windows} windows of {len(days)} days, "
+        f"{days[0]} to {days[-1]}; forecasts are rounded to bytes. A click on a column's head sorts by it."
     )
     return [
         web.paragraph(" ".join(_said(errors)), "lead"),
@@ -122,13 +123,21 @@ def _maps(made: list[CityMaps]) -> list[str]:
     for city in made:
         shown = [
             web.picture(
-                picture, f"{data.stem}: {SHOWN[kind]}", city.pictures.get((data, kind, "dark"))
+                picture,
+                f"{_named(data, city)}: {SHOWN[kind]}",
+                city.pictures.get((data, kind, "dark")),
             )
             for (data, kind, theme), picture in city.pictures.items()
             if theme == "light"
         ]
         parts += [web.heading(city.city, 3), web.side_by_side(shown)]
     return parts
+
+
+def _named(data: Path, city: CityMaps) -> str:
+    """Return the model, or the two models, of a file of maps."""
+    pairs = {path: f"{one} against {other}" for (one, other), path in city.pairs.items()}
+    return pairs.get(data) or next(name for name, path in city.models.items() if path == data)
 
 
 def _failures(errors: Errors) -> list[str]:
@@ -171,6 +180,10 @@ def _making(config: RunConfig, names: list[str]) -> list[str]:
         web.folded("Days and models, by checksum", "\n".join(facts)),
         web.folded("Configuration", config.model_dump_json(indent=1)),
     ]
+
+
+def _written(unit: str) -> str:
+    return {"10^-3": "× 10⁻³", "bytes^2": "bytes²"}[unit]
 
 
 def _version(package: str) -> str | None:

@@ -136,6 +136,8 @@ def draw_error_curves(
         axes.set_title(f"by {'local hour' if part == 'hour' else part}", fontsize=10)
         axes.set_ylabel("MSE × 10⁻³" if scaled else "MSE, bytes²", fontsize=9)
         _dress(axes, theme)
+        if part == "channel":
+            axes.set_yscale("log")
         if part == "hour":
             axes.tick_params(axis="x", labelsize=7)
             axes.legend(fontsize=8, frameon=False, labelcolor=theme.ink)
