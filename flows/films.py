@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flows.config import RunConfig
 from flows.maps import in_a_name
-from flows.models import build_models
+from flows.models import build_models, checked
 from flows.recipe import Outcome, step
 from pipeline.clock import local_minutes
 from pipeline.editions import City
@@ -49,11 +49,9 @@ def film(
     cities = {one.name: one for one in config.chosen_cities()}
     if city is not None and city not in cities:
         raise ConfigError(f"--city {city}: no such city; there are {[*cities]}")
-    if model is not None:
-        known = {"maps": config.maps.model_dump() | {"models": [model]}}
-        RunConfig.model_validate(config.model_dump() | known)  # refuses a name that is none
+    chosen = checked(config, [model or config.maps.models[-1]])[0]
     place = cities[city] if city is not None else next(iter(cities.values()))
-    return film_window(config, place, day, at, model or config.maps.models[-1], channel, zoom)
+    return film_window(config, place, day, at, chosen, channel, zoom)
 
 
 @step

@@ -85,7 +85,8 @@ def _ladder(errors: Errors) -> list[str]:
     days = sorted(errors.rows["day"].unique(), key=errors.edition.day_of)
     note = (
         f"Mean squared error {_written(unit)} over {windows} windows of {len(days)} days, "
-        f"{days[0]} to {days[-1]}; forecasts are rounded to bytes. A click on a column's head sorts by it."
+        f"{days[0]} to {days[-1]}; forecasts are rounded to bytes. A click on a column's head "
+        "sorts by it."
     )
     return [
         web.paragraph(" ".join(_said(errors)), "lead"),

@@ -9,7 +9,7 @@ import numpy as np
 
 from flows.config import RunConfig, read_as, read_config, shipped
 from flows.films import upright
-from flows.models import build_models
+from flows.models import build_models, checked
 from flows.recipe import Outcome, progress, step
 from flows.score import validation_source
 from pipeline.atomic import write_json
@@ -46,9 +46,7 @@ def make(
     """
     if _is_run(path, overrides):
         config = read_config(path, overrides)
-        chosen = list(models) or list(config.maps.models)
-        known = config.model_dump() | {"maps": config.maps.model_dump() | {"models": chosen}}
-        RunConfig.model_validate(known)
+        chosen = checked(config, models or config.maps.models)
         cities = config.chosen_cities()
         shares = [len(part) for part in np.array_split(np.arange(pairs), len(cities))]
         asked = [

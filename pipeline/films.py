@@ -6,9 +6,11 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+from matplotlib.font_manager import findfont
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -97,7 +99,7 @@ def save_mp4(path: Path, frames: Sequence[Image.Image]) -> Path | None:
         *(program, "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24"),
         *("-s", f"{width}x{height}", "-r", f"{1000 / MILLISECONDS:g}", "-i", "-"),
         *("-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2:color=white", "-c:v", "libx264", "-crf", "18"),
-        *("-pix_fmt", "yuv420p", "-r", "10", "-threads", "1", "-movflags", "+faststart"),
+        *("-pix_fmt", "yuv420p", "-threads", "1", "-movflags", "+faststart"),
         *("-map_metadata", "-1", "-fflags", "+bitexact", "-f", "mp4"),
     ]
     raw = b"".join(frame.convert("RGB").tobytes() for frame in shown)
@@ -111,6 +113,12 @@ def save_mp4(path: Path, frames: Sequence[Image.Image]) -> Path | None:
     return path
 
 
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    """Return the letters that come with matplotlib: the same on every machine."""
+    return ImageFont.truetype(findfont("DejaVu Sans"), 11)
+
+
 def _page(
     window: FilmedWindow, number: int, panels: Sequence[NDArray[np.uint8]], zoom: int
 ) -> Image.Image:
@@ -120,13 +128,14 @@ def _page(
     page = Image.new("P", size, PAPER)
     page.putpalette(colours())
     draw = ImageDraw.Draw(page)
+    draw.fontmode = "1"  # a palette has no shades of ink
     future = number >= len(window.history)
     when = f"{window.times[number]} {'forecast' if future else 'seen'}"
-    draw.text((GAP, 2), f"{window.title}, {when}", fill=INK, font=ImageFont.load_default())
+    draw.text((GAP, 2), f"{window.title}, {when}", fill=INK, font=_font())
     names = ("input", "truth", "forecast", "forecast - truth")
     for place, (panel, name) in enumerate(zip(panels, names, strict=True)):
         left, top = GAP + place * (W + GAP), 2 * LINE
-        draw.text((left, LINE), name, fill=INK, font=ImageFont.load_default())
+        draw.text((left, LINE), name, fill=INK, font=_font())
         page.paste(as_picture(panel, zoom), (left, top))
         draw.rectangle((left - 1, top - 1, left + W, top + H), outline=SOFT)
     _legend(page, draw, 2 * LINE + H + GAP, across, W)
@@ -142,5 +151,5 @@ def _legend(
         inside = max(1, width - 70)
         strip = first + np.linspace(0, LEVELS - 1, inside).astype(np.uint8)
         page.paste(as_picture(np.tile(strip, (8, 1))), (left + 30, top + 2))
-        draw.text((left, top), ends[0], fill=INK, font=ImageFont.load_default())
-        draw.text((left + 34 + inside, top), ends[1], fill=INK, font=ImageFont.load_default())
+        draw.text((left, top), ends[0], fill=INK, font=_font())
+        draw.text((left + 34 + inside, top), ends[1], fill=INK, font=_font())

@@ -19,10 +19,10 @@ ZOOMED = 384
 """Pixels on the judge's screen that a film is about as wide as."""
 STYLE = """
 .trial { display: none; } .trial.now { display: block; }
-.films { display: flex; gap: 2rem; flex-wrap: wrap; justify-content: center; }
+.films { display: flex; gap: 2vw; justify-content: center; }
 .films button { all: unset; cursor: pointer; text-align: center; border: 3px solid var(--rule);
   padding: .4rem; } .films button:hover, .films button:focus-visible { border-color: var(--mark); }
-.films img { image-rendering: pixelated; width: 384px; display: block; }
+.films img { image-rendering: pixelated; width: min(384px, 42vw); display: block; }
 #save, #judge { font: inherit; padding: .5rem 1rem; } #end { display: none; }
 """
 SCRIPT = """
