@@ -67,13 +67,13 @@ def report(config: RunConfig) -> Outcome:
 
 def _said(errors: Errors) -> list[str]:
     """Return in two sentences what the ladder says."""
-    table = errors.table()
-    scaled, unit = in_units(table, errors.edition)
+    scaled, unit = in_units(errors.table(), errors.edition)
     best = str(scaled.index[-1])
-    said = [f"Best is {best}: mean squared error {scaled.loc[best, 'mse']:.3f} {_written(unit)}."]
+    scores = scaled["mse"].to_numpy(float)
+    said = [f"Best is {best}: mean squared error {scores[-1]:.3f} {_written(unit)}."]
     if len(scaled) > 1:
         second = str(scaled.index[-2])
-        share = 1 - table.loc[best, "mse"] / table.loc[second, "mse"]
+        share = 1 - scores[-1] / scores[-2]
         said.append(f"That is {share:.1%} below the next, {second}.")
     return said
 

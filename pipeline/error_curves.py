@@ -98,10 +98,12 @@ def worst_windows(
 
 def worst_days(errors: Errors, model: str) -> pd.DataFrame:
     """Return each day's error of a model, worst first: `city`, `day`, `weekday`, `mse`."""
-    files = errors.files()[model].rename("mse").reset_index()
+    scores = errors.files().reset_index()
+    files = scores[scores["model"] == model].copy()
     edition = errors.edition
     files["weekday"] = [WEEKDAYS[edition.day_of(day).weekday()] for day in files["day"]]
-    return files.sort_values("mse", ascending=False)[["city", "day", "weekday", "mse"]]
+    worst: pd.DataFrame = files.sort_values("mse", ascending=False)
+    return worst[["city", "day", "weekday", "mse"]]
 
 
 def draw_error_curves(

@@ -26,14 +26,14 @@ def colours() -> bytes:
 def value_indices(frames: NDArray[np.uint8]) -> Indices:
     """Return the colour of each byte; roots, so that the many small volumes are seen too."""
     share = np.sqrt(frames.astype(np.float32) / 255)
-    return np.rint(share * (LEVELS - 1)).astype(np.uint8)
+    return np.asarray(np.rint(share * (LEVELS - 1)), np.uint8)
 
 
 def difference_indices(forecast: NDArray[np.uint8], truth: NDArray[np.uint8]) -> Indices:
     """Return the colour of forecast minus truth: red is too much, blue too little, white none."""
     difference = forecast.astype(np.float32) - truth
     share = np.sign(difference) * np.sqrt(np.abs(difference) / 255)
-    return (np.rint((share + 1) / 2 * (LEVELS - 1)) + LEVELS).astype(np.uint8)
+    return np.asarray(np.rint((share + 1) / 2 * (LEVELS - 1)) + LEVELS, np.uint8)
 
 
 def as_picture(indices: Indices, zoom: int = 1) -> Image.Image:

@@ -213,3 +213,28 @@ def test_films_are_north_up_and_refuse_by_name(ingested):
         refused = t4c(*film, wrong)
         assert refused.exit_code == 1, wrong
         assert said in refused.stderr, refused.stderr
+
+
+def test_a_study_is_made_of_a_benchmark_too(tmp_path):
+    from tests.digits_world import build_digits
+    from tests.test_benchmark import CONFIG
+
+    build_digits(tmp_path)
+    config = tmp_path / "digits.yaml"
+    config.write_text(CONFIG.format(root=tmp_path, out="out", steps=1))
+    make = ("study", "make", config, "--set", "pictures.hard=0", "--json")
+    made = t4c(*make, "--model", "copy_last", "--model", "zeros", "--pairs", "2")
+    assert made.exit_code == 0, made.output
+    assert facts(made)["pairs"] == 4
+    key = json.loads((tmp_path / "out" / "study" / "key.json").read_text())
+    names = {(asked["model"], asked["name"]) for asked in key["pairs"]}
+    wanted = ("sequence 3", "sequence 0")
+    assert names == {(model, name) for model in ("copy_last", "zeros") for name in wanted}
+    for wrong, said in {
+        ("--model", "unet"): "trained are",
+        ("--model", "zeros", "--pairs", "3"): "3 pairs, but",
+        ("--pairs", "2"): "a study of no pairs",
+    }.items():
+        refused = t4c(*make, *wrong)
+        assert refused.exit_code == 1
+        assert re.search(said, refused.stderr), refused.stderr

@@ -104,7 +104,7 @@ def colour_bar(
     bar = figure.colorbar(image, ax=list(axes), shrink=0.85, extend=extend, aspect=28)
     bar.set_label(label, color=theme.ink)
     bar.ax.tick_params(colors=theme.ink, labelsize=8)
-    bar.outline.set_edgecolor(theme.street)  # type: ignore[operator]
+    bar.outline.set_edgecolor(theme.street)
 
 
 def save(path: Path, figure: Figure) -> Path:

@@ -79,8 +79,8 @@ def pair_maps(sums: CitySums, one: str, other: str, discovery: float = 0.05) -> 
     p = days.p_values()
     active = np.asarray((mine.hits + mine.misses) > 0)
     believed = false_discovery(np.where(active, p, np.nan), discovery)
-    data = {"difference": mse, "p": p, "believed": believed.astype(np.int8)}
-    data["active"] = active.astype(np.int8)
+    data: dict[str, NDArray[Any]] = {"difference": mse, "p": p}
+    data |= {"believed": believed.astype(np.int8), "active": active.astype(np.int8)}
     said = {"model": one, "baseline": other, "false_discovery": discovery, "days": days.days}
     return _labelled(sums, {name: (("y", "x"), v) for name, v in data.items()}, said)
 
@@ -130,7 +130,7 @@ def coordinates(edition: Edition, city: City) -> dict[str, xr.Variable]:
 def _labelled(
     sums: CitySums,
     data: Mapping[str, tuple[tuple[str, ...], NDArray[Any]]],
-    said: dict[str, object],
+    said: Mapping[str, object],
 ) -> xr.Dataset:
     edition, city = sums.edition, sums.city
     ahead = [(lead + 1) * edition.bin_minutes for lead in edition.leads]

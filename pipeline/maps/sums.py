@@ -65,8 +65,9 @@ class ModelSums:
         def zeros() -> dict[str, NDArray[np.int64]]:
             return {axis: np.zeros((n, *grid), np.int64) for axis, n in sizes(edition).items()}
 
-        flat = [np.zeros(grid, np.int64) for _ in range(3)]
-        return cls(zeros(), zeros(), *flat, np.zeros(LEVELS, np.int64), np.zeros(LEVELS, np.int64))
+        hits, misses, alarms = (np.zeros(grid, np.int64) for _ in range(3))
+        said, came = (np.zeros(LEVELS, np.int64) for _ in range(2))
+        return cls(zeros(), zeros(), hits, misses, alarms, said, came)
 
     def add(
         self, forecast: NDArray[np.uint8], truth: NDArray[np.uint8], parts: Mapping[str, list[int]]

@@ -119,14 +119,17 @@ def judge(key: Key, files: Sequence[Path]) -> Judged:
     columns = ["model", "judge", "right", "side", "truth", "ms"]
     table = pd.DataFrame(rows, columns=columns)
     judges = _accuracy(table, "judge")
-    for name, group in table.groupby("judge", sort=False):
+    for who, group in table.groupby("judge", sort=False):
         left = int((group["side"] == "left").sum())
         p = two_sided(left, len(group))
-        judges.loc[name, ["left", "truth_left"]] = left, int((group["truth"] == "left").sum())
-        judges.loc[name, "side_p"] = p
+        judges.loc[str(who), ["left", "truth_left", "side_p"]] = [
+            left,
+            int((group["truth"] == "left").sum()),
+            p,
+        ]
         if p < BIASED:
             warnings.append(
-                f"{name}: chose left {left} times of {len(group)} (p = {p:.3g}): favours a side"
+                f"{who}: chose left {left} times of {len(group)} (p = {p:.3g}): favours a side"
             )
     everyone = int((table["side"] == "left").sum())
     p = two_sided(everyone, len(table))
