@@ -15,6 +15,7 @@ from prefect import flow, get_run_logger
 from flows import benchmark as _benchmark
 from flows import compare as _compare
 from flows import demo as _demo
+from flows import films as _films
 from flows import ingest as _ingest
 from flows import maps as _maps
 from flows import prepare_test as _prepare_test
@@ -127,3 +128,17 @@ def maps(config: RunConfig) -> dict[str, Any]:
 def report(config: RunConfig) -> dict[str, Any]:
     """Write the page of what was found."""
     return _run(_report.report, config)
+
+
+@flow
+def film(
+    config: RunConfig,
+    city: str | None = None,
+    day: str | None = None,
+    at: str = "17:00",
+    model: str | None = None,
+    channel: str | None = None,
+) -> dict[str, Any]:
+    """Film one window."""
+    chosen = {"city": city, "day": day, "at": at, "model": model, "channel": channel}
+    return _run(partial(_films.film, **chosen), config)

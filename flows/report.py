@@ -6,6 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from flows.config import RunConfig
@@ -15,6 +16,7 @@ from flows.recipe import Outcome, publish_image, publish_markdown, publish_table
 from flows.score import in_units, score_city
 from pipeline import web_page as web
 from pipeline.atomic import write_text
+from pipeline.comparison import paired_difference
 from pipeline.error_curves import (
     draw_error_curves,
     draw_reliability,
@@ -66,15 +68,20 @@ def report(config: RunConfig) -> Outcome:
 
 
 def _said(errors: Errors) -> list[str]:
-    """Return in two sentences what the ladder says."""
+    """Return in two or three sentences what the ladder says."""
     scaled, unit = in_units(errors.table(), errors.edition)
     best = str(scaled.index[-1])
     scores = scaled["mse"].to_numpy(float)
     said = [f"Best is {best}: mean squared error {scores[-1]:.3f} {_written(unit)}."]
     if len(scaled) > 1:
         second = str(scaled.index[-2])
-        share = 1 - scores[-1] / scores[-2]
-        said.append(f"That is {share:.1%} below the next, {second}.")
+        found = paired_difference(errors, [best], [second])
+        said.append(f"That is {-found.share:.1%} below the next, {second}.")
+        if found.dates > 1 and np.isfinite([found.low, found.high]).all():
+            said.append(
+                f"Over days, with 95 % confidence, the difference is {found.low:+.1%} to "
+                f"{found.high:+.1%} ({found.dates} days)."
+            )
     return said
 
 
