@@ -140,5 +140,5 @@ def film(
     channel: str | None = None,
 ) -> dict[str, Any]:
     """Film one window."""
-    chosen = {"city": city, "day": day, "at": at, "model": model, "channel": channel}
-    return _run(partial(_films.film, **chosen), config)
+    recipe = partial(_films.film, city=city, day=day, at=at, model=model, channel=channel)
+    return _run(recipe, config)

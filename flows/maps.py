@@ -134,7 +134,6 @@ def common(config: RunConfig, made: Sequence[CityMaps]) -> Scales:
         return common_scales(models, pairs, errors=config.maps.scale)
 
 
-@step
 def draw_city(city: CityMaps, theme: ThemeName, scales: Scales, kinds: Collection[str]) -> None:
     """Draw a city's maps beside their files, `_dark` behind the names of those on dark paper."""
     painter = Painter(THEMES[theme], scales, city.streets, city.credit)
