@@ -111,6 +111,7 @@ class RunConfig(Section):
             *(("ladder", name) for name in self.ladder),
             ("submit.model", self.submit.model),
             *(("maps.models", name) for name in self.maps.models),
+            *(("maps.baseline", name) for name in [self.maps.baseline] if name),
         ]
         alone = [
             *(("compare.models", name) for name in (self.compare.models if self.compare else ())),
@@ -218,13 +219,17 @@ def read_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
 
 def read_as(kind: type[S], path: Path, overrides: list[str] | None = None) -> S:
     """Return a configuration of some kind; arguments and errors as for `read_config`."""
-    shipped = Path(__file__).resolve().parent.parent / "configs" / f"{path.name}.yaml"
-    if not path.is_file() and path.name == str(path) and shipped.exists():
-        path = shipped
+    path = shipped(path)
     value = read_yaml(path, ConfigError)
     for override in overrides or []:
         _apply(value, override)
     return validate(kind, value, str(path), ConfigError)
+
+
+def shipped(path: Path) -> Path:
+    """Return a configuration's file: as given, or one of that name that comes with the package."""
+    ours = Path(__file__).resolve().parent.parent / "configs" / f"{path.name}.yaml"
+    return ours if not path.is_file() and path.name == str(path) and ours.exists() else path
 
 
 def _apply(value: dict[str, Any], override: str) -> None:

@@ -15,10 +15,12 @@ from prefect import flow, get_run_logger
 from flows import benchmark as _benchmark
 from flows import compare as _compare
 from flows import demo as _demo
+from flows import films as _films
 from flows import ingest as _ingest
 from flows import maps as _maps
 from flows import prepare_test as _prepare_test
 from flows import rasterise as _rasterise
+from flows import report as _report
 from flows import score as _score
 from flows import submit as _submit
 from flows import synth as _synth
@@ -120,3 +122,23 @@ def prepare_test(config: RunConfig) -> dict[str, Any]:
 def maps(config: RunConfig) -> dict[str, Any]:
     """Draw the error maps."""
     return _run(_maps.maps, config)
+
+
+@flow
+def report(config: RunConfig) -> dict[str, Any]:
+    """Write the page of what was found."""
+    return _run(_report.report, config)
+
+
+@flow
+def film(
+    config: RunConfig,
+    city: str | None = None,
+    day: str | None = None,
+    at: str = "17:00",
+    model: str | None = None,
+    channel: str | None = None,
+) -> dict[str, Any]:
+    """Film one window."""
+    recipe = partial(_films.film, city=city, day=day, at=at, model=model, channel=channel)
+    return _run(recipe, config)

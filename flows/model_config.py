@@ -190,6 +190,26 @@ class Submit(Section):
 
 
 class Maps(Section):
-    """What `t4c maps` draws."""
+    """What `t4c maps` draws, and `t4c report` tells."""
 
     models: tuple[ModelName, ...] = Field(("mix",), min_length=1, description="Whose errors.")
+    baseline: ModelName | None = Field(None, description="Against whom skill is counted.")
+    false_discovery: float = Field(
+        0.05, gt=0, lt=1, description="Share of the cells marked as different that may be chance."
+    )
+    parts: tuple[Literal["channel", "lead", "hour", "weekday"], ...] = Field(
+        ("channel", "lead", "hour", "weekday"), description="Of what errors are drawn apart."
+    )
+    scale: tuple[float, float] | None = Field(
+        None, description="Ends of the scale of errors, to compare with maps of another run."
+    )
+    themes: tuple[Literal["light", "dark"], ...] = Field(
+        ("light",), min_length=1, description="Papers to draw on; `dark` adds `_dark` to names."
+    )
+
+    @field_validator("scale")
+    @classmethod
+    def _rising(cls, scale: tuple[float, float] | None) -> tuple[float, float] | None:
+        if scale is not None and not 0 < scale[0] < scale[1]:
+            raise ValueError("expected two rising numbers above 0")
+        return scale

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from flows.config import RunConfig
 from flows.model_config import ALONE, NAIVE
+from pipeline.errors import ConfigError
 from pipeline.forecasters import Forecaster, MovingAverage, Persistence, Zeros
 from pipeline.kept_fits import digest
 from pipeline.mix import Mix, fitted_mix
 from pipeline.store import Store
+from pipeline.yaml_files import validate
 
 
 def build_models(config: RunConfig, store: Store, names: Iterable[str]) -> dict[str, Forecaster]:
@@ -30,6 +32,18 @@ def build_models(config: RunConfig, store: Store, names: Iterable[str]) -> dict[
 
         built |= {name: build_ensemble(config, store, name, built) for name in ensembles}
     return {name: built[name] for name in names}
+
+
+def checked(config: RunConfig, names: Iterable[str]) -> list[str]:
+    """Return models that a person named, if there are such.
+
+    Raises:
+        ConfigError: A name is no naive forecast, model or ensemble of the run.
+    """
+    found = list(names)
+    maps = config.maps.model_dump() | {"models": found}
+    validate(RunConfig, config.model_dump() | {"maps": maps}, "--model", ConfigError)
+    return found
 
 
 def fit(config: RunConfig, store: Store) -> Mix:

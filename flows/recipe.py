@@ -143,6 +143,15 @@ def publish_table(key: str, table: pd.DataFrame, description: str) -> None:
     create_table_artifact(rows, key=_key(key), description=description)
 
 
+def publish_markdown(key: str, markdown: str, description: str) -> None:
+    """Leave a text with the flow run; nothing when there is none."""
+    if not inside_a_flow():
+        return
+    from prefect.artifacts import create_markdown_artifact
+
+    create_markdown_artifact(markdown, key=_key(key), description=description)
+
+
 def publish_image(key: str, path: Path, description: str) -> None:
     """Leave a picture with the flow run, small enough for the server's database."""
     if not inside_a_flow():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
@@ -72,6 +73,23 @@ class City:
                 raise ValueError(f"{self.name}: slots {list(slots)} of {day} are not all different")
         if "/" in self.name or self.name in {"", ".", ".."}:
             raise ValueError(f"{self.name!r}: a city's name is a folder's name")
+
+
+@dataclass(frozen=True, slots=True)
+class Streets:
+    """Where a city's street lines are, to be drawn on its maps.
+
+    Attributes:
+        file: GeoJSON, `{city}` in the path; maps are drawn without where it is not.
+        credit: Whose lines they are, written on every map that shows them.
+    """
+
+    file: str
+    credit: str
+
+    def path(self, city: str) -> Path:
+        """Return the file of a city."""
+        return Path(self.file.replace("{city}", city))
 
 
 @dataclass(frozen=True, slots=True)

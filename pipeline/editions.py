@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.cities import City, Days, Natural, Slot, check_zone
+from pipeline.cities import City, Days, Natural, Slot, Streets, check_zone
 from pipeline.release_layout import SPLITS, UNDATED_TEST, Layout, Split
 
 __all__ = ["SPLITS", "UNDATED_TEST", "City", "Days", "Edition", "Layout", "Slot", "Split"]
@@ -45,6 +45,7 @@ class Edition:
         headings: Meaning of the codes in a channel named `heading`.
         layout: Where the files are.
         splits: Days of each split, for a city of one's own; a release's folders say it themselves.
+        streets: Where street lines are, if there are any.
         terms: Who owns the data and what may be done with it.
     """
 
@@ -68,6 +69,7 @@ class Edition:
     headings: dict[int, str] = field(default_factory=dict)
     layout: Layout = field(default_factory=Layout)
     splits: dict[Split, Days] = field(default_factory=dict)
+    streets: Streets | None = None
     terms: str = ""
 
     def __post_init__(self) -> None:

@@ -46,3 +46,7 @@ class QuarantineError(PipelineError):
 
 class DigitsError(PipelineError):
     """Images of digits, or sequences drawn from them, that are not what the catalogue promises."""
+
+
+class StudyError(PipelineError):
+    """A blind study that cannot be made, or answers that are not of it."""

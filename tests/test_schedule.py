@@ -225,3 +225,44 @@ def test_a_benchmark_is_a_flow_with_tasks_and_artifacts(server, tmp_path):
     artifacts = httpx.post(f"{api}/artifacts/filter", json={}).json()
     keys = {artifact["key"] for artifact in artifacts}
     assert keys >= {"moving-mnist", "moving-mnist-leads", "moving-mnist-learning"}
+
+
+REPORT = """
+import sys
+from pathlib import Path
+
+from flows.config import read_config
+from flows.deployments import maps, report
+
+if __name__ == "__main__":
+    config = read_config(Path(sys.argv[1]), ["ladder=[zeros, window_mean]", "maps.parts=[]"])
+    print(sorted(maps(config)["maps"]))
+    print(report(config)["bytes"])
+"""
+
+
+@pytest.mark.server
+@pytest.mark.timeout(900)
+def test_maps_and_report_leave_their_pictures_and_tables(server, ingested, tmp_path):
+    script = tmp_path / "report.py"
+    script.write_text(REPORT)
+    run = subprocess.run(
+        [sys.executable, str(script), str(ingested.config)],
+        env=server | {"PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "['Aal_mix', 'Bex_mix']" in run.stdout
+    api = server["PREFECT_API_URL"]
+    artifacts = httpx.post(f"{api}/artifacts/filter", json={}).json()
+    kinds = {artifact["key"]: artifact["type"] for artifact in artifacts}
+    assert kinds["error-map-bex-mix"] == kinds["tiny-report"] == "markdown"
+    assert kinds["tiny-report-ladder"] == "table"
+    assert kinds["tiny-report-aal-mix-mse"] == "markdown"
+    tasks = httpx.post(f"{api}/task_runs/filter", json={}).json()
+    assert {"maps.map_city", "score.score_city"} <= {
+        task["name"].rpartition("-")[0] for task in tasks
+    }

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pipeline.error_maps import draw_maps, map_errors, north_up, save_map, to_dataset
 from pipeline.errors import SubmissionError
 from pipeline.forecasters import MovingAverage, Persistence, Zeros
 from pipeline.heatmaps import read_frames, write_frames
@@ -125,27 +124,3 @@ def test_a_misshapen_answer_is_an_error_not_a_score(world):
 def test_no_truth_is_no_score(tmp_path):
     with pytest.raises(SubmissionError, match="no truth like"):
         score_submission(tmp_path, tmp_path, TINY)
-
-
-def test_a_map_averages_to_the_score(stores, tmp_path):
-    maps = []
-    for source in sources(stores):
-        model = MovingAverage()
-        errors = score_windows(source, {"mean": model})
-        found = map_errors(source, model, "mean")
-        assert found.mse.shape == (11, 7)
-        assert found.mse.mean() == pytest.approx(errors.leaderboard().item(), rel=1e-12)
-        active = np.any([draw_day(source.store.city, day) for day in VALIDATION], axis=(0, 1, 4))
-        assert not (found.active & ~active).any()
-        maps.append(found)
-    data = to_dataset(maps[1])
-    assert data.latitude.dims == ("x",)  # a rotated city
-    saved = save_map(tmp_path / "map.nc", maps[0])
-    assert saved.stat().st_size > 0
-    north = north_up(maps[1], maps[1].mse)
-    assert north.shape == (7, 11)
-    assert north[0, -1] == maps[1].mse[0, 0]  # row 0 is the east edge, column 0 the north edge
-    pictures = draw_maps(tmp_path, maps)
-    assert [p.name for p in pictures] == ["Aal_mean.png", "Bex_mean.png"]
-    again = [p.read_bytes() for p in pictures]
-    assert [p.read_bytes() for p in draw_maps(tmp_path, maps)] == again
