@@ -46,3 +46,11 @@ class QuarantineError(PipelineError):
 
 class DigitsError(PipelineError):
     """Images of digits, or sequences drawn from them, that are not what the catalogue promises."""
+
+
+class VideoError(PipelineError):
+    """Frames of a camera, or a store of them, that are not what the catalogue promises."""
+
+
+class LabelError(PipelineError):
+    """Labels or detections that are not in KITTI's text format, or do not belong together."""

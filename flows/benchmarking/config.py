@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from flows.model_config import TRAINED, Training
 from flows.section import Section
@@ -33,6 +33,39 @@ class Kept(Section):
     first: int | None = Field(None, ge=1, description="Take the first so many; all, if none.")
 
 
+class Footage(Section):
+    """Windows of the drives of a camera, from a store that `t4c ingest-video` fills."""
+
+    data: str = Field(description="Entry of the data catalogue, a set of videos.")
+    root: Path = Field(description="The set's folder.")
+    store: Path = Field(description="Where its cut frames are kept.")
+    split: Literal["training", "validation", "test"] = Field(description="Which drives.")
+    horizon: int = Field(1, ge=1, description="Frames to say.")
+    stride: int = Field(1, ge=1, description="Frames from one window's start to the next.")
+    first: int | None = Field(None, ge=1, description="Take the first so many; all, if none.")
+    mirror: bool = Field(False, description="Training: mirror half of them, left to right.")
+    seed: int = Field(0, ge=0, description="Training: another seed is another order.")
+    epoch: int = Field(1000, ge=1, description="Training: batches of what is called an epoch.")
+
+    @property
+    def set(self) -> str:
+        """What they are called in a table."""
+        return f"{self.data} {self.split}"
+
+
+def _kind(value: Any) -> str:
+    video = "data" in value if isinstance(value, dict) else isinstance(value, Footage)
+    return "video" if video else "digits"
+
+
+Learned = Annotated[
+    Annotated[Drawn, Tag("digits")] | Annotated[Footage, Tag("video")], Discriminator(_kind)
+]
+Scored = Annotated[
+    Annotated[Kept, Tag("digits")] | Annotated[Footage, Tag("video")], Discriminator(_kind)
+]
+
+
 class Budget(Section):
     """How long every model learns; one of these."""
 
@@ -51,7 +84,11 @@ class Published(Section):
     """The paper's figures, printed beside."""
 
     mse: float | None = Field(None, description="Squared error summed over a frame.")
-    ssim: float | None = Field(None, description="Structural similarity.")
+    ssim: float | None = Field(None, description="Structural similarity, of the next frame.")
+    psnr: float | None = Field(None, description="dB, of the next frame.")
+    ssim_at: dict[int, float] = Field(
+        default_factory=dict, description="Structural similarity of later frames, from 1."
+    )
     memory_mb: float | None = Field(None, description="Memory a sample.")
 
 
@@ -131,14 +168,17 @@ class BenchmarkConfig(Section):
     title: str = Field("Moving MNIST", description="Of the tables.")
     data: str = Field("moving_mnist", description="Entry of the data catalogue.")
     catalog: Path | None = Field(None, description="Another catalogue than the one built in.")
-    digits: Path = Field(description="Folder of the digits' files.")
+    digits: Path | None = Field(None, description="Folder of the digits' files.")
     fetch: bool = Field(False, description="Fetch digits that are not there.")
-    store: Path = Field(description="Where fixed sets are kept.")
+    store: Path | None = Field(None, description="Where fixed sets are kept.")
     out: Path = Field(description="Where models, tables and pictures go.")
+    networks: Path | None = Field(
+        None, description="Where trained networks are; `out`/models, if not given."
+    )
     history: int = Field(10, ge=1, description="Frames a model sees; it says the others.")
-    training: Drawn = Field(description="Sequences to learn from.")
-    validation: Kept = Field(description="Sequences that choose the best weights.")
-    test: Kept = Field(description="Sequences that are scored.")
+    training: Learned = Field(description="Sequences to learn from.")
+    validation: Scored = Field(description="Sequences that choose the best weights.")
+    test: Scored = Field(description="Sequences that are scored.")
     schedule: Literal["paper"] | Budget = Field(
         description="paper: 300,000 steps of 16; or an equal budget for every model."
     )
@@ -147,6 +187,9 @@ class BenchmarkConfig(Section):
     score: Scoring = Field(default_factory=lambda: Scoring())
     pictures: Pictures = Field(default_factory=lambda: Pictures())
     costs: Costs = Field(default_factory=lambda: Costs())
+    published: dict[str, Published] = Field(
+        default_factory=dict, description="Figures of others to print beside, by name."
+    )
 
     @model_validator(mode="after")
     def _names(self) -> BenchmarkConfig:
@@ -160,6 +203,26 @@ class BenchmarkConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _one_kind(self) -> BenchmarkConfig:
+        sections = self.training, self.validation, self.test
+        videos = [isinstance(section, Footage) for section in sections]
+        if any(videos) != all(videos):
+            raise ValueError("training, validation, test: videos and digits, expected one kind")
+        if not any(videos) and (missing := [n for n in ("digits", "store") if not getattr(self, n)]):
+            raise ValueError(f"{', '.join(missing)}: missing, and needed for Moving MNIST")
+        if all(videos) and getattr(self.validation, "horizon", 0) != self.training_horizon:
+            raise ValueError(
+                f"validation.horizon: expected training's, {self.training_horizon}: "
+                "weights are chosen by what was learned"
+            )
+        return self
+
+    @property
+    def training_horizon(self) -> int | None:
+        """Frames that a video's windows to learn from leave to say; digits' say none."""
+        return self.training.horizon if isinstance(self.training, Footage) else None
+
     def runs(self) -> dict[str, tuple[str, int]]:
         """Return the model and seed of every training, by the training's name."""
         if len(self.seeds) == 1:
@@ -171,7 +234,7 @@ class BenchmarkConfig(Section):
         own = self.models[name].training.model_dump()
         own |= {"steps": None, "epochs": None, "minutes": None, "cpu_seconds": None, "seed": seed}
         if self.schedule == "paper":
-            return own | PAPER
+            return own | {**PAPER, "batch": own["batch"] if self.training_horizon else 16}
         assert isinstance(self.schedule, Budget)
         minutes = self.schedule.cpu_minutes
         return own | {
