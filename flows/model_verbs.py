@@ -70,6 +70,18 @@ def score(
     run(lambda read: recipe(read, submission=submission), config, overrides, as_json)
 
 
+@app.command("kitti-ap")
+def kitti_ap(
+    truth: Annotated[Path, typer.Argument(help="Folder of KITTI labels.")],
+    detections: Annotated[Path, typer.Argument(help="Folder of detections, a file for each.")],
+    as_json: AsJson = False,
+) -> None:
+    """Score detections in 2D by KITTI's rules: easy, moderate, hard; at 11 and 40 recalls."""
+    from flows.kitti_ap import kitti_ap as recipe
+
+    finish(lambda: recipe(truth, detections), as_json)
+
+
 @app.command()
 def submit(config: Config = DEMO, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Forecast the test days and write the submission zip."""

@@ -209,7 +209,9 @@ class BenchmarkConfig(Section):
         videos = [isinstance(section, Footage) for section in sections]
         if any(videos) != all(videos):
             raise ValueError("training, validation, test: videos and digits, expected one kind")
-        if not any(videos) and (missing := [n for n in ("digits", "store") if not getattr(self, n)]):
+        if not any(videos) and (
+            missing := [n for n in ("digits", "store") if not getattr(self, n)]
+        ):
             raise ValueError(f"{', '.join(missing)}: missing, and needed for Moving MNIST")
         if all(videos) and getattr(self.validation, "horizon", 0) != self.training_horizon:
             raise ValueError(
