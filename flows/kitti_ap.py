@@ -31,8 +31,9 @@ def kitti_ap(truth: Path, detections: Path) -> Outcome:
     said = ", ".join(
         f"m{name} {'–' if value is None else f'{value:.3f}'}" for name, value in means.items()
     )
-    rows: dict[str, Any] = table.astype(object).where(table.notna(), None).to_dict(orient="index")
-    few = sorted({name for name, row in rows.items() if row["labels"] < 41})
+    plain = table.astype(object).where(table.notna(), None).to_dict(orient="index")
+    rows: dict[str, Any] = {str(name): row for name, row in plain.items()}
+    few = [name for name, row in rows.items() if row["labels"] < 41]
     lines = [f"{len(images)} images", "", *as_markdown(table).splitlines(), "", said]
     if few:
         lines.append(f"fewer than 41 labels, so 100 is out of reach: {', '.join(few)}")

@@ -45,7 +45,7 @@ def benchmark(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train and score models on Moving MNIST, beside the paper's figures."""
+    """Train and score models on Moving MNIST or videos, beside the paper's figures."""
 
     def work() -> Outcome:
         from flows.benchmark import benchmark as recipe

@@ -111,6 +111,9 @@ class BenchmarkModel(Section):
         1.0, ge=0, description="teacher_forcing: weight of a clip's new frame; others weigh 1."
     )
     scale: float = Field(1.0, gt=0, description="What it sees and says is so many times as large.")
+    sees: int | None = Field(
+        None, ge=1, description="Last frames of the history that it sees; all, if not given."
+    )
     training: Training = Field(default_factory=lambda: Training())
     paper: Published = Field(default_factory=lambda: Published())
 
@@ -195,6 +198,8 @@ class BenchmarkConfig(Section):
     def _names(self) -> BenchmarkConfig:
         if taken := [name for name in self.models if name in NAIVE]:
             raise ValueError(f"models: {taken} are names of naive forecasts")
+        if late := [n for n, m in self.models.items() if (m.sees or 0) > self.history]:
+            raise ValueError(f"models: {late} see more than the {self.history} frames of a history")
         if len({*self.seeds}) < len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)} name one twice")
         if self.validation.set == self.test.set:
@@ -224,6 +229,17 @@ class BenchmarkConfig(Section):
     def training_horizon(self) -> int | None:
         """Frames that a video's windows to learn from leave to say; digits' say none."""
         return self.training.horizon if isinstance(self.training, Footage) else None
+
+    @property
+    def edition(self) -> str:
+        """The catalogue's entry of what is learned from."""
+        return self.training.data if isinstance(self.training, Footage) else self.data
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of a frame's channels."""
+        videos = isinstance(self.training, Footage)
+        return ("red", "green", "blue") if videos else ("brightness",)
 
     def runs(self) -> dict[str, tuple[str, int]]:
         """Return the model and seed of every training, by the training's name."""

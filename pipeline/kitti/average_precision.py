@@ -125,7 +125,8 @@ def read_images(truth: Path, detections: Path) -> dict[str, Image]:
             f"{detections}: {len(missing)} files are missing {missing[:10]}, "
             f"{len(beyond)} unexpected {beyond[:10]}"
         )
-    images, faults = {}, []
+    images: dict[str, Image] = {}
+    faults: list[str] = []
     for name in sorted(wanted):
         try:
             images[name] = read_labels(truth / name), read_detections(detections / name)

@@ -117,7 +117,7 @@ def scene(
         optional,
         [0.0 if d.score is None else d.score for d in said],
         [d.height < difficulty.height for d in said],
-        (inside > rule.overlap).any(1).tolist(),
+        np.any(inside > rule.overlap, axis=1).tolist(),
     )
 
 
