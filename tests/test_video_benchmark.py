@@ -49,7 +49,8 @@ models:
     sees: 3
     teacher: 1.0
     training:
-      {{batch: 2, learning_rate: 0.004, threads: 1, accelerator: cpu, log_every: 1, evaluate_every: 2}}
+      {{batch: 2, learning_rate: 0.004, threads: 1, accelerator: cpu, log_every: 1,
+       evaluate_every: 2}}
 published:
   Others: {{psnr: 29.3, ssim: 0.925, ssim_at: {{3: 0.84}}}}
 """
@@ -135,11 +136,8 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(world):
     ingest_video(configured(world))
     for override, said in REFUSED.items():
         given = override.replace("STORE", str(world / "store"))
-        if "unet" in given:
-            given_more = ["--set", "models.crevnet.change={}"]
-        else:
-            given_more = []
-        result = told(world, "benchmark", "--set", given, *given_more)
+        plain = ["--set", "models.crevnet.change={}"] if "unet" in given else []
+        result = told(world, "benchmark", "--set", given, *plain)
         assert result.exit_code == 1, override
         assert re.search(f"(?s){said}", result.stderr), (override, result.stderr)
     assert not (world / "out/models").exists()
