@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from flows.cli import app
 from pipeline.errors import LabelError
 from pipeline.kitti.average_precision import (
     as_detections,
@@ -280,3 +284,24 @@ def test_real_labels_read_and_boxes_have_areas(shared):
     labels = [one for path in sorted(folder.glob("*.txt")) for one in read_labels(path)]
     assert sum(one.kind == "Car" for one in labels) == 78  # as the data's own notes count
     assert (areas(np.array([one.box for one in labels])) > 0).all()
+
+
+def test_the_command_prints_a_table_or_what_is_wrong(tmp_path):
+    truth, found = tmp_path / "truth", tmp_path / "found"
+    truth.mkdir()
+    for i in range(45):
+        (truth / f"{i:06d}.txt").write_text(label().line() + "\n")
+        write_detections(found / f"{i:06d}.txt", [said()] if i else [])
+    result = CliRunner().invoke(app, ["kitti-ap", str(truth), str(found), "--json"])
+    assert result.exit_code == 0, result.stderr
+    facts = json.loads(result.stdout.splitlines()[-1])
+    easy = facts["rows"]["Car easy"]
+    assert (easy["labels"], easy["found"]) == (45, 44)
+    images = [([label()], [said()] if i else []) for i in range(45)]
+    assert (easy["AP11"], easy["AP40"]) == pytest.approx(literal_ap(images, "Car", "easy"))
+    assert facts["AP40"] is None  # no pedestrians, no mean
+    assert "100 is out of reach: Pedestrian easy" in result.stdout
+    (found / "000003.txt").unlink()
+    result = CliRunner().invoke(app, ["kitti-ap", str(truth), str(found)])
+    assert result.exit_code == 1
+    assert "1 files are missing ['000003.txt']" in result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import struct
@@ -217,8 +218,6 @@ def test_the_store_holds_what_was_cut_and_says_of_what(world, entry):
     facts = read_manifest(world / "store", entry)["day/one"]
     assert facts.frames == 13
     assert facts.windows == {"11": 3, "22": 0}
-    import hashlib
-
     assert facts.frames_sha256 == hashlib.sha256(cut.tobytes()).hexdigest()
 
 
@@ -249,6 +248,29 @@ def test_a_faulty_drive_is_named_and_the_others_go_on(world, entry):
         "30 x 51, but the drive's first picture is 30 x 50"
         in ingest(world, entry).refused["day/one"]
     )
+
+
+def test_an_ingest_cut_short_goes_on_to_the_same_files(world, entry, monkeypatch):
+    import pipeline.video.store as room
+
+    cut, calls = room.crop_picture, []
+
+    def stopped(picture, *size):
+        calls.append(1)
+        if len(calls) == 17:  # in the second drive
+            raise KeyboardInterrupt
+        return cut(picture, *size)
+
+    monkeypatch.setattr(room, "crop_picture", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(world, entry)
+    assert [*read_manifest(world / "store", entry)] == ["day/one"]
+    assert [path.name for path in (world / "store/training").iterdir()] == ["day__one.nc"]
+    report = ingest(world, entry)
+    assert (report.ingested, report.kept) == (["day/two"], ["day/one"])
+    ingest_drives(entry, world / "release", world / "whole", "training")
+    for name in ("manifest.json", "training/day__one.nc", "training/day__two.nc"):
+        assert (world / "store" / name).read_bytes() == (world / "whole" / name).read_bytes()
 
 
 def test_a_store_cut_another_way_is_refused(world, entry):
