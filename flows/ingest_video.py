@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from flows.benchmarking.config import BenchmarkConfig, Footage
+from flows.benchmarking.config import BenchmarkConfig
+from flows.benchmarking.sections import Footage
 from flows.recipe import Outcome, progress, step
 from pipeline.errors import ConfigError
 from pipeline.video.entry import find_drives, read_entry

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from crevnet.batch import Batch, Example, collate
-from flows.benchmarking.config import BenchmarkConfig, Drawn, Footage, Kept
+from flows.benchmarking.config import BenchmarkConfig
 from flows.benchmarking.footage import video_data
+from flows.benchmarking.sections import Drawn, Footage, Kept
 from flows.benchmarking.sequences import BenchmarkData, First
 from flows.recipe import progress, step
 from pipeline.errors import ConfigError

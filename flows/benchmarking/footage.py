@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from flows.benchmarking.config import BenchmarkConfig, Footage
+from flows.benchmarking.config import BenchmarkConfig
+from flows.benchmarking.sections import Footage
 from flows.benchmarking.sequences import BenchmarkData, First
 from pipeline.errors import ConfigError
 from pipeline.sources.video import DriveWindows, ShuffledWindows
