@@ -34,12 +34,19 @@ PRESETS: dict[str, CrevNetConfig] = {
     # the paper's layout for Traffic4cast: "the same architecture as Moving MNIST"
     "traffic4cast_3d": _TRAFFIC,
     "traffic4cast_2d": replace(_TRAFFIC, dims=2, clip=2),
+    # the paper's layout for car cameras, RGB at 128 x 160; its own is not told
+    "kitti_3d": _TRAFFIC,
+    "kitti_2d": replace(_TRAFFIC, dims=2, clip=2),
     # small ones for a CPU; the predictor's cost grows with the square of the spatial factor, so the
     # traffic networks keep it at 4
     "small_mnist_2d": replace(_SMALL, dims=2, clip=2, blocks=(2, 2, 2), strides=(1, 2, 2)),
     "small_mnist_3d": replace(_SMALL, blocks=(2, 2, 2), strides=(1, 2, 2)),
     "small_traffic_2d": replace(_SMALL, channels=3, dims=2, clip=2),
     "small_traffic_3d": replace(_SMALL, channels=3),
+    # gates that start nearly shut, and an even number of modules: it starts by copying the last
+    # frame, which between frames of a camera is much
+    "small_kitti_2d": replace(_SMALL, channels=3, dims=2, clip=2, gate_bias=-3.0),
+    "small_kitti_3d": replace(_SMALL, channels=3, clip=2, gate_bias=-3.0),
 }
 
 

@@ -1,4 +1,4 @@
-"""Train and score a list of models on Moving MNIST, model by model, beside the paper's figures."""
+"""Train and score a list of models on Moving MNIST or videos, beside the paper's figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flows.recipe import Outcome
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from flows.benchmarking.data import BenchmarkData
+    from flows.benchmarking.sequences import BenchmarkData
 
 
 def benchmark(config: BenchmarkConfig, *, models: Sequence[str] = ()) -> Outcome:
@@ -27,6 +27,7 @@ def benchmark(config: BenchmarkConfig, *, models: Sequence[str] = ()) -> Outcome
         ConfigError: There is no such model, or a setting is impossible.
         DigitsError: Digits or a set are missing, damaged or other ones.
         ModelError: A network cannot be built or trained.
+        VideoError: A video's drives are not in its store.
     """
     from flows.benchmarking.data import benchmark_data
     from flows.benchmarking.scores import device_of
@@ -37,7 +38,7 @@ def benchmark(config: BenchmarkConfig, *, models: Sequence[str] = ()) -> Outcome
     wanted = [run for run, (name, _) in config.runs().items() if not models or name in models]
     device_of(config)
     data = benchmark_data(config)
-    check_models(config, wanted, data.horizon)
+    check_models(config, wanted, data.trained_horizon)
     outcome = tell(config, data)
     for run in wanted:
         trained = train_run(config, data, run)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.command import DEMO, AsJson, Config, Overrides, app, finish, run
+
+if TYPE_CHECKING:
+    from flows.recipe import Outcome
 
 
 @app.command()
@@ -59,6 +62,25 @@ def ingest(
     from flows.ingest import ingest as recipe
 
     run(lambda read: recipe(read, verify=verify), config, overrides, as_json)
+
+
+@app.command("ingest-video")
+def ingest_video(
+    config: Config,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    verify: Annotated[bool, typer.Option(help="Compare checksums of every picture.")] = False,
+) -> None:
+    """Cut the drives of a benchmark's videos into their stores."""
+
+    def work() -> Outcome:
+        from flows.benchmarking.config import BenchmarkConfig
+        from flows.config import read_as
+        from flows.ingest_video import ingest_video as recipe
+
+        return recipe(read_as(BenchmarkConfig, config, overrides), verify=verify)
+
+    finish(work, as_json)
 
 
 @app.command("prepare-test")

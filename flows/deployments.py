@@ -17,6 +17,8 @@ from flows import compare as _compare
 from flows import demo as _demo
 from flows import films as _films
 from flows import ingest as _ingest
+from flows import ingest_video as _ingest_video
+from flows import kitti_ap as _kitti_ap
 from flows import maps as _maps
 from flows import prepare_test as _prepare_test
 from flows import rasterise as _rasterise
@@ -71,6 +73,18 @@ def ingest(config: RunConfig, verify: bool = False) -> dict[str, Any]:
 
 
 @flow
+def ingest_video(config: BenchmarkConfig, verify: bool = False) -> dict[str, Any]:
+    """Cut the drives of a benchmark's videos into their stores."""
+    return _told(_ingest_video.ingest_video(config, verify=verify))
+
+
+@flow
+def kitti_ap(truth: Path, detections: Path) -> dict[str, Any]:
+    """Score detections in 2D by KITTI's rules."""
+    return _told(_kitti_ap.kitti_ap(truth, detections))
+
+
+@flow
 def train(config: RunConfig, models: list[str] | None = None) -> dict[str, Any]:
     """Train the run's networks, from where each was left."""
     return _run(partial(_train.train, models=models or ()), config)
@@ -84,7 +98,7 @@ def compare(config: RunConfig) -> dict[str, Any]:
 
 @flow
 def benchmark(config: BenchmarkConfig, models: list[str] | None = None) -> dict[str, Any]:
-    """Train and score models on Moving MNIST, beside the paper's figures."""
+    """Train and score models on Moving MNIST or videos, beside the paper's figures."""
     return _told(_benchmark.benchmark(config, models=models or ()))
 
 

@@ -45,7 +45,7 @@ def benchmark(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train and score models on Moving MNIST, beside the paper's figures."""
+    """Train and score models on Moving MNIST or videos, beside the paper's figures."""
 
     def work() -> Outcome:
         from flows.benchmark import benchmark as recipe
@@ -68,6 +68,18 @@ def score(
     from flows.score import score as recipe
 
     run(lambda read: recipe(read, submission=submission), config, overrides, as_json)
+
+
+@app.command("kitti-ap")
+def kitti_ap(
+    truth: Annotated[Path, typer.Argument(help="Folder of KITTI labels.")],
+    detections: Annotated[Path, typer.Argument(help="Folder of detections, a file for each.")],
+    as_json: AsJson = False,
+) -> None:
+    """Score detections in 2D by KITTI's rules: easy, moderate, hard; at 11 and 40 recalls."""
+    from flows.kitti_ap import kitti_ap as recipe
+
+    finish(lambda: recipe(truth, detections), as_json)
 
 
 @app.command()

@@ -26,6 +26,9 @@ DIGITS = {
     "steps": 0,
     "sequences": 0,
     "CPU-s of training": 0,
+    "labels": 0,
+    "found": 0,
+    "PSNR +1": 2,
 }
 """Digits after the point in Markdown; others have three. CSV and JSON have all."""
 

@@ -16,7 +16,7 @@ DEFAULT_CATALOG = next(
     (p for p in (_HERE / "data_catalog.yaml", _HERE.parent / "data_catalog.yaml") if p.exists()),
     _HERE.parent / "data_catalog.yaml",
 )
-OTHER_KINDS = ("moving_mnist",)
+OTHER_KINDS = ("moving_mnist", "video")
 
 
 def read_catalog(path: Path = DEFAULT_CATALOG) -> dict[str, Edition]:

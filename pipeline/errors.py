@@ -50,3 +50,11 @@ class DigitsError(PipelineError):
 
 class StudyError(PipelineError):
     """A blind study that cannot be made, or answers that are not of it."""
+
+
+class VideoError(PipelineError):
+    """Frames of a camera, or a store of them, that are not what the catalogue promises."""
+
+
+class LabelError(PipelineError):
+    """Labels or detections that are not in KITTI's text format, or do not belong together."""

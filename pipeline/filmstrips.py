@@ -15,8 +15,8 @@ Movie = NDArray[np.uint8]
 GAP = 2
 LETTER = 7
 LINE = 16
-PAPER, INK, SEEN, SAID = 255, 0, 150, 0
-"""Greys: of the paper and of letters; of a frame's edge where it was seen, and where it is said."""
+PAPER, INK, SEEN, SAID = "white", "black", "rgb(150, 150, 150)", "black"
+"""Of the paper and of letters; of a frame's edge where it was seen, and where it is said."""
 MILLISECONDS = 150
 
 
@@ -25,14 +25,14 @@ def draw_strip(path: Path, rows: Mapping[str, Movie], *, zoom: int = 2) -> Path:
 
     Args:
         path: The PNG.
-        rows: `(T, H, W)` uint8 by name, in order; of one height and width.
+        rows: `(T, H, W)` uint8, or `(T, H, W, 3)` RGB, by name, in order; of one height and width.
         zoom: Pixels of the picture for one of a frame.
     """
     widest = max(len(movie) for movie in rows.values())
-    H, W = (size * zoom for size in next(iter(rows.values())).shape[1:])
+    H, W = (size * zoom for size in next(iter(rows.values())).shape[1:3])
     margin = LETTER * max(map(len, rows)) + 2 * GAP
     size = margin + widest * (W + GAP), GAP + len(rows) * (H + GAP)
-    page = Image.new("L", size, PAPER)
+    page = Image.new(_mode(rows), size, PAPER)
     draw = ImageDraw.Draw(page)
     for place, (name, movie) in enumerate(rows.items()):
         top = GAP + place * (H + GAP)
@@ -52,19 +52,19 @@ def draw_film(
 
     Args:
         path: The GIF.
-        seen: The history `(T, H, W)` uint8.
+        seen: The history, `(T, H, W)` uint8 or `(T, H, W, 3)` RGB.
         said: What follows, `(L, H, W)` uint8 by name: the truth and each model's.
         zoom: Pixels of the film for one of a frame.
         columns: Movies in a row, at most.
     """
-    H, W = (size * zoom for size in seen.shape[1:])
+    H, W = (size * zoom for size in seen.shape[1:3])
     cell = max(W + 2 * GAP, LETTER * max(map(len, said)) + GAP), H + LINE + 2 * GAP
     across = min(columns, len(said))
     down = -(-len(said) // across)
     length = len(seen) + min(map(len, said.values()))
     pages = []
     for t in range(length):
-        page = Image.new("L", (across * cell[0], down * cell[1]), PAPER)
+        page = Image.new(_mode({"": seen}), (across * cell[0], down * cell[1]), PAPER)
         draw = ImageDraw.Draw(page)
         for place, (name, movie) in enumerate(said.items()):
             left, top = place % across * cell[0] + GAP, place // across * cell[1]
@@ -84,7 +84,11 @@ def draw_film(
 
 
 def _enlarged(frame: Movie, zoom: int) -> Image.Image:
-    return Image.fromarray(np.kron(frame, np.ones((zoom, zoom), np.uint8)))
+    return Image.fromarray(frame.repeat(zoom, 0).repeat(zoom, 1))
+
+
+def _mode(rows: Mapping[str, Movie]) -> str:
+    return "RGB" if any(movie.ndim == 4 for movie in rows.values()) else "L"
 
 
 def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:

@@ -32,10 +32,14 @@ COUNTS = {
     "released_traffic4cast_2d": 334_282_808,
     "traffic4cast_3d": 29_035_620,
     "traffic4cast_2d": 39_310_128,
+    "kitti_3d": 29_035_620,
+    "kitti_2d": 39_310_128,
     "small_mnist_2d": 2_479_016,
     "small_mnist_3d": 1_842_038,
     "small_traffic_2d": 1_395_336,
     "small_traffic_3d": 1_036_662,
+    "small_kitti_2d": 1_395_336,
+    "small_kitti_3d": 1_036_662,
 }
 TINY = CrevNetConfig(blocks=(1, 1), strides=(1, 2), modules=2, cell="conv_lstm")
 
@@ -69,7 +73,7 @@ def test_every_preset_has_its_number_of_parameters(name):
 
 def test_the_papers_networks_have_36_layers_and_8_modules():
     for name in PRESETS:
-        if name.startswith(("mnist", "released_mnist", "traffic4cast")):
+        if name.startswith(("mnist", "released_mnist", "traffic4cast", "kitti")):
             config = preset(name)
             assert (3 * sum(config.blocks), config.modules) == (36, 8)
     with pytest.raises(KeyError, match="no network 'x'; there are"):

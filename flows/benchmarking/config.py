@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from flows.benchmarking.sections import Footage, Learned, Scored
 from flows.model_config import TRAINED, Training
 from flows.section import Section
 from pipeline.movie_metrics import METRICS
@@ -15,22 +16,6 @@ NAIVE = ("copy_last", "zeros")
 """Always in the table."""
 PAPER = {"steps": 300_000, "batch": 16}
 ModelName = Annotated[str, Field(pattern=rf"^{TRAINED}$")]
-
-
-class Drawn(Section):
-    """Training sequences, drawn on the fly from training digits, on the canvas of the test set."""
-
-    motion: Literal["authors", "common"] = Field(description="How digits move.")
-    digits: int = Field(2, ge=1, le=9, description="In a frame.")
-    seed: int = Field(0, ge=0, description="Another seed is other sequences.")
-    epoch: int = Field(5000, ge=1, description="Batches of what is called an epoch.")
-
-
-class Kept(Section):
-    """Sequences that stay: a set of the catalogue, or a file."""
-
-    set: str = Field(description="Name of a set, or path of an .npy file (time, sequence, y, x).")
-    first: int | None = Field(None, ge=1, description="Take the first so many; all, if none.")
 
 
 class Budget(Section):
@@ -51,7 +36,11 @@ class Published(Section):
     """The paper's figures, printed beside."""
 
     mse: float | None = Field(None, description="Squared error summed over a frame.")
-    ssim: float | None = Field(None, description="Structural similarity.")
+    ssim: float | None = Field(None, description="Structural similarity, of the next frame.")
+    psnr: float | None = Field(None, description="dB, of the next frame.")
+    ssim_at: dict[int, float] = Field(
+        default_factory=dict, description="Structural similarity of later frames, from 1."
+    )
     memory_mb: float | None = Field(None, description="Memory a sample.")
 
 
@@ -74,6 +63,9 @@ class BenchmarkModel(Section):
         1.0, ge=0, description="teacher_forcing: weight of a clip's new frame; others weigh 1."
     )
     scale: float = Field(1.0, gt=0, description="What it sees and says is so many times as large.")
+    sees: int | None = Field(
+        None, ge=1, description="Last frames of the history that it sees; all, if not given."
+    )
     training: Training = Field(default_factory=lambda: Training())
     paper: Published = Field(default_factory=lambda: Published())
 
@@ -131,14 +123,17 @@ class BenchmarkConfig(Section):
     title: str = Field("Moving MNIST", description="Of the tables.")
     data: str = Field("moving_mnist", description="Entry of the data catalogue.")
     catalog: Path | None = Field(None, description="Another catalogue than the one built in.")
-    digits: Path = Field(description="Folder of the digits' files.")
+    digits: Path | None = Field(None, description="Folder of the digits' files.")
     fetch: bool = Field(False, description="Fetch digits that are not there.")
-    store: Path = Field(description="Where fixed sets are kept.")
+    store: Path | None = Field(None, description="Where fixed sets are kept.")
     out: Path = Field(description="Where models, tables and pictures go.")
+    networks: Path | None = Field(
+        None, description="Where trained networks are; `out`/models, if not given."
+    )
     history: int = Field(10, ge=1, description="Frames a model sees; it says the others.")
-    training: Drawn = Field(description="Sequences to learn from.")
-    validation: Kept = Field(description="Sequences that choose the best weights.")
-    test: Kept = Field(description="Sequences that are scored.")
+    training: Learned = Field(description="Sequences to learn from.")
+    validation: Scored = Field(description="Sequences that choose the best weights.")
+    test: Scored = Field(description="Sequences that are scored.")
     schedule: Literal["paper"] | Budget = Field(
         description="paper: 300,000 steps of 16; or an equal budget for every model."
     )
@@ -147,11 +142,16 @@ class BenchmarkConfig(Section):
     score: Scoring = Field(default_factory=lambda: Scoring())
     pictures: Pictures = Field(default_factory=lambda: Pictures())
     costs: Costs = Field(default_factory=lambda: Costs())
+    published: dict[str, Published] = Field(
+        default_factory=dict, description="Figures of others to print beside, by name."
+    )
 
     @model_validator(mode="after")
     def _names(self) -> BenchmarkConfig:
         if taken := [name for name in self.models if name in NAIVE]:
             raise ValueError(f"models: {taken} are names of naive forecasts")
+        if late := [n for n, m in self.models.items() if (m.sees or 0) > self.history]:
+            raise ValueError(f"models: {late} see more than the {self.history} frames of a history")
         if len({*self.seeds}) < len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)} name one twice")
         if self.validation.set == self.test.set:
@@ -159,6 +159,39 @@ class BenchmarkConfig(Section):
                 f"validation: {self.validation.set} is the test set, and may not choose weights"
             )
         return self
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> BenchmarkConfig:
+        sections = self.training, self.validation, self.test
+        videos = [isinstance(section, Footage) for section in sections]
+        if any(videos) != all(videos):
+            raise ValueError("training, validation, test: videos and digits, expected one kind")
+        if not any(videos) and (
+            missing := [n for n in ("digits", "store") if not getattr(self, n)]
+        ):
+            raise ValueError(f"{', '.join(missing)}: missing, and needed for Moving MNIST")
+        if all(videos) and getattr(self.validation, "horizon", 0) != self.training_horizon:
+            raise ValueError(
+                f"validation.horizon: expected training's, {self.training_horizon}: "
+                "weights are chosen by what was learned"
+            )
+        return self
+
+    @property
+    def training_horizon(self) -> int | None:
+        """Frames that a video's windows to learn from leave to say; digits' say none."""
+        return self.training.horizon if isinstance(self.training, Footage) else None
+
+    @property
+    def edition(self) -> str:
+        """The catalogue's entry of what is learned from."""
+        return self.training.data if isinstance(self.training, Footage) else self.data
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of a frame's channels."""
+        videos = isinstance(self.training, Footage)
+        return ("red", "green", "blue") if videos else ("brightness",)
 
     def runs(self) -> dict[str, tuple[str, int]]:
         """Return the model and seed of every training, by the training's name."""
@@ -171,7 +204,7 @@ class BenchmarkConfig(Section):
         own = self.models[name].training.model_dump()
         own |= {"steps": None, "epochs": None, "minutes": None, "cpu_seconds": None, "seed": seed}
         if self.schedule == "paper":
-            return own | PAPER
+            return own | {**PAPER, "batch": own["batch"] if self.training_horizon else 16}
         assert isinstance(self.schedule, Budget)
         minutes = self.schedule.cpu_minutes
         return own | {

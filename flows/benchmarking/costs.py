@@ -20,8 +20,8 @@ from crevnet.step_memory import kept_by_step
 from crevnet.task import Task
 from crevnet.zoo import Description, from_description
 from flows.benchmarking.config import BenchmarkConfig
-from flows.benchmarking.data import BenchmarkData
 from flows.benchmarking.kept import digest, read_kept
+from flows.benchmarking.sequences import BenchmarkData
 from flows.benchmarking.train import describe_model, objective_of, task_of
 from flows.recipe import step
 from pipeline.atomic import write_json
@@ -41,8 +41,8 @@ def cost_of(config: BenchmarkConfig, data: BenchmarkData, name: str) -> dict[str
         `step_cpu_seconds` and `forecast_cpu_seconds` of one sequence.
     """
     model = config.models[name]
-    description = describe_model(config, name, data.horizon)
-    rows, columns = data.canvas
+    description = describe_model(config, name, data.trained_horizon)
+    (rows, columns), channels = data.canvas, len(config.channels)
     threads = model.training.threads
     how = [
         config.costs.model_dump(mode="json"),
@@ -50,20 +50,23 @@ def cost_of(config: BenchmarkConfig, data: BenchmarkData, name: str) -> dict[str
         model.training.memory,
         threads,
         config.history,
-        data.horizon,
+        data.trained_horizon,
         rows,
         columns,
     ]
+    if model.sees:
+        how.append(model.sees)
     key = digest(VERSION, description, how)
     path = config.out / "costs" / f"{name}.json"
     kept = read_kept(path, key)
     if kept is not None:
         found: dict[str, Any] = kept["cost"]
         return found
-    task, objective = task_of(config, model, data.horizon), objective_of(model)
+    task, objective = task_of(config, model, data.trained_horizon), objective_of(model)
     with torch.device("meta"):
         network = from_description(description)
-        look = torch.empty(1, config.history, 1, rows, columns), data.horizon, None
+        seen = model.sees or config.history
+        look = torch.empty(1, seen, channels, rows, columns), data.trained_horizon, None
         operations = multiply_accumulates(network, look)
     modes: list[MemoryMode] = ["plain"]
     if getattr(network.config, "norm", None) != "batch":
@@ -85,7 +88,7 @@ def cost_of(config: BenchmarkConfig, data: BenchmarkData, name: str) -> dict[str
                 description,
                 task,
                 objective,
-                (batch, config.history, data.horizon, rows, columns),
+                (batch, config.history, data.trained_horizon, rows, columns),
                 config.costs.rounds,
                 threads,
                 model.training.memory,
@@ -128,7 +131,7 @@ def measure_model(
     torch.manual_seed(0)
     B, T, L, H, W = size
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    frames = torch.randint(0, 256, (B, T + L, 1, H, W), dtype=torch.uint8)
+    frames = torch.randint(0, 256, (B, T + L, len(task.channels), H, W), dtype=torch.uint8)
     trainee = Trainee(Correction(from_description(description), task), objective).to(device)
     batch = Batch(frames[:, :T], frames[:, T:])
     return asdict(measure(trainee, batch, rounds=rounds, memory=memory))

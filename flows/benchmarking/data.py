@@ -10,59 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from crevnet.batch import Batch, Example, collate
-from flows.benchmarking.config import BenchmarkConfig, Kept
+from flows.benchmarking.config import BenchmarkConfig
+from flows.benchmarking.footage import video_data
+from flows.benchmarking.sections import Drawn, Footage, Kept
+from flows.benchmarking.sequences import BenchmarkData, First
 from flows.recipe import progress, step
 from pipeline.errors import ConfigError
 from pipeline.moving_mnist.digits import read_digits
 from pipeline.moving_mnist.entry import MovingMnist, read_entry
 from pipeline.moving_mnist.motion import MOTIONS
 from pipeline.moving_mnist.store import check_manifest, drawn_set, keep_set
-from pipeline.sources import Clip, ClipSource
+from pipeline.sources import ClipSource
 from pipeline.sources.moving_mnist import DrawnSequences, StandardSequences, StoredSequences
 
 ENDLESS = 1 << 40
-
-
-@dataclass(frozen=True, slots=True)
-class First:
-    """The first sequences of a set."""
-
-    whole: ClipSource[int]
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Clip[int]:
-        """Return a clip."""
-        if not 0 <= index < self.count:
-            raise IndexError(f"sequence {index} of {self.count}")
-        return self.whole[index]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BenchmarkData:
-    """All sequences of a benchmark.
-
-    Attributes:
-        training: Drawn on the fly.
-        validation: What chooses the best weights.
-        test: What is scored.
-        layers: The test set as it is drawn, each digit alone; none for a file.
-        horizon: Frames to say.
-        canvas: Rows and columns.
-        learned: Says all that decides what is learned from, as plain values.
-        scored: Says all that decides what is scored, as plain values.
-    """
-
-    training: DrawnSequences
-    validation: ClipSource[int]
-    test: ClipSource[int]
-    layers: DrawnSequences | None
-    horizon: int
-    canvas: tuple[int, int]
-    learned: str
-    scored: str
 
 
 def benchmark_data(config: BenchmarkConfig) -> BenchmarkData:
@@ -71,8 +32,16 @@ def benchmark_data(config: BenchmarkConfig) -> BenchmarkData:
     Raises:
         CatalogError: The catalogue has no such entry.
         DigitsError: Digits or a set are missing, damaged or other ones.
+        VideoError: A store of videos lacks drives; they are to be ingested first.
         ConfigError: The sets do not fit each other.
     """
+    drawn, digits = config.training, config.digits
+    if isinstance(drawn, Footage):
+        return video_data(config)
+    assert isinstance(drawn, Drawn)
+    assert isinstance(config.validation, Kept)
+    assert isinstance(config.test, Kept)
+    assert digits is not None
     entry = read_entry(config.data, config.catalog)
     (validation, chosen), (test, scored) = (
         _kept(config, entry, kept) for kept in (config.validation, config.test)
@@ -85,8 +54,7 @@ def benchmark_data(config: BenchmarkConfig) -> BenchmarkData:
     frames, *canvas = shapes[1]
     if not 0 < config.history < frames:
         raise ConfigError(f"history: {config.history} of {frames} frames; none is left to say")
-    glyphs = read_digits(entry, "training", config.digits, fetch=config.fetch)
-    drawn = config.training
+    glyphs = read_digits(entry, "training", digits, fetch=config.fetch)
     training = DrawnSequences(
         glyphs,
         MOTIONS[drawn.motion],
@@ -114,13 +82,14 @@ def benchmark_data(config: BenchmarkConfig) -> BenchmarkData:
     layers = None
     if not config.test.set.endswith(".npy"):
         layers = drawn_set(
-            entry, config.test.set, config.digits, fetch=config.fetch, history=config.history
+            entry, config.test.set, digits, fetch=config.fetch, history=config.history
         )
     return BenchmarkData(
         training,
         validation,
         test,
         layers,
+        frames - config.history,
         frames - config.history,
         (canvas[0], canvas[1]),
         json.dumps(learned, sort_keys=True),
@@ -142,6 +111,7 @@ def _kept(
     else:
         source = draw(config, entry, kept.set)
         there = len(source)
+        assert config.store is not None
         manifest = config.store / f"{kept.set}.json"
         facts = {"frames_sha256": check_manifest(manifest, entry, entry.sets[kept.set])}
     count = kept.first or there
@@ -153,6 +123,8 @@ def _kept(
 @step
 def draw(config: BenchmarkConfig, entry: MovingMnist, name: str) -> StoredSequences:
     """Return a fixed set from the store, drawn first if it is not there."""
+    assert config.digits is not None
+    assert config.store is not None
     with progress(f"draw {name}", entry.sets[name].sequences if name in entry.sets else 1) as tick:
         return keep_set(
             entry,
@@ -185,7 +157,7 @@ class DrawnBatches:
         rank: Which of them this is.
     """
 
-    source: ClipSource[int]
+    source: ClipSource[Any]
     batch: int
     epoch: int
     world: int = 1
@@ -212,7 +184,7 @@ class KeptBatches:
         rank: Which of them this is.
     """
 
-    source: ClipSource[int]
+    source: ClipSource[Any]
     batch: int
     world: int = 1
     rank: int = 0
@@ -224,7 +196,7 @@ class KeptBatches:
                 yield gather(self.source, mine)
 
 
-def gather(source: ClipSource[int], numbers: Sequence[int]) -> Batch:
+def gather(source: ClipSource[Any], numbers: Sequence[int]) -> Batch:
     """Put sequences side by side."""
     clips = [source[number] for number in numbers]
     return collate(

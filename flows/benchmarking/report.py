@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flows.benchmarking.config import BenchmarkConfig
-from flows.benchmarking.data import BenchmarkData
 from flows.benchmarking.scores import Scores, read_pictures
+from flows.benchmarking.sequences import BenchmarkData
 from flows.benchmarking.sights import hard_sequences, looked_at
 from flows.benchmarking.train import REPORT, training_folder
 from flows.recipe import Outcome, publish_image, publish_table
@@ -22,6 +22,8 @@ from pipeline.filmstrips import draw_film, draw_strip
 from pipeline.learning_curve import draw_curves, read_curve
 
 Cost = dict[str, Any]
+TABLE_4 = (1, 3, 6, 9, 12)
+"""Frames ahead that the paper's table 4 tells of."""
 
 
 def report(
@@ -31,7 +33,7 @@ def report(
     costs: Mapping[str, Cost],
 ) -> Outcome:
     """Write everything that can be said of the models that were scored so far, and say it."""
-    runs = config.runs()
+    runs, key = config.runs(), "moving-mnist" if config.training_horizon is None else "video"
     ranked = sorted(scores, key=lambda one: one.means()["frame_sse"])
     table = score_table(config, ranked, costs)
     title = (
@@ -40,23 +42,25 @@ def report(
         f"protocol {config.score.protocol}"
     )
     written = write_tables(config.out / "table", table, title)
-    publish_table("moving-mnist", table, title)
+    publish_table(key, table, title)
     lines = [*written.splitlines(), ""]
     trained = [one.name for one in scores if one.name in runs]
+    later = video_tables(config, ranked) if config.training_horizon else []
     for stem, more, what in (
+        *later,
         ("leads", lead_table(ranked), "every metric at every lead"),
         ("protocols", protocol_table(ranked), "the authors' protocol and the clean one"),
         ("costs", cost_table(config, trained, costs), "measured on this machine"),
     ):
         if len(more):
             text = write_tables(config.out / stem, more, f"{config.title}: {what}")
-            publish_table(f"moving-mnist-{stem}", more, what)
+            publish_table(f"{key}-{stem}", more, what)
             if stem != "leads":
                 lines += [*text.splitlines(), ""]
     pictures = [*draw_pictures(config, data, ranked), *draw_all_curves(config, ranked, trained)]
     for path in pictures:
         if path.suffix == ".png":
-            publish_image(f"moving-mnist-{path.stem}", path, f"{config.title}: {path.stem}")
+            publish_image(f"{key}-{path.stem}", path, f"{config.title}: {path.stem}")
     hard = hard_sequences(config, data)[: config.pictures.hard]
     if hard:
         said = ", ".join(f"{number} ({share:.2f})" for number, share in hard)
@@ -108,6 +112,30 @@ def lead_table(ranked: Sequence[Scores]) -> pd.DataFrame:
     )
 
 
+def video_tables(
+    config: BenchmarkConfig, ranked: Sequence[Scores]
+) -> list[tuple[str, pd.DataFrame, str]]:
+    """Return the next frame and the later ones as the paper's table 4 has them, and its figures."""
+    ours: dict[str, dict[str, Any]] = {}
+    for one in ranked:
+        row = {"PSNR +1": one.by_lead["psnr"][0]} if "psnr" in one.by_lead else {}
+        for metric in (name for name in one.by_lead if name.startswith("ssim")):
+            values = one.by_lead[metric]
+            leads = [lead for lead in TABLE_4 if lead <= len(values)]
+            row |= {f"{metric} +{lead}": values[lead - 1] for lead in leads}
+        ours[one.name] = row
+    theirs = {
+        name: {"PSNR +1": figures.psnr, "SSIM +1": figures.ssim}
+        | {f"SSIM +{lead}": figures.ssim_at.get(lead) for lead in TABLE_4[1:]}
+        for name, figures in config.published.items()
+    }
+    said = "as published, on Caltech Pedestrian: other frames than those scored here"
+    return [
+        ("frames", _frame(ours), "the next frame and later ones"),
+        ("published", _frame(theirs), said),
+    ]
+
+
 def protocol_table(ranked: Sequence[Scores]) -> pd.DataFrame:
     """Return, for networks of overlapping clips, scores under both protocols and the difference."""
     rows = {}
@@ -155,9 +183,9 @@ def draw_pictures(
     hard = {number for number, _ in hard_sequences(config, data)[: config.pictures.hard]}
     for place, number in enumerate(looked_at(config, data)):
         clip = data.test[number]
-        history, truth = clip.history[:, 0], clip.future[:, 0]
+        history, truth = _shown(clip.history), _shown(clip.future)
         movies = {"truth": truth}
-        movies |= {name: _bytes(movie[place, :, 0]) for name, movie in said.items()}
+        movies |= {name: _shown(_bytes(movie[place])) for name, movie in said.items()}
         stem = f"{'hard' if number in hard else 'sequence'}_{number:05d}"
         rows = {"input": history, **movies}
         paths.append(draw_strip(folder / f"{stem}.png", rows, zoom=zoom))
@@ -180,6 +208,11 @@ def draw_all_curves(
 
 def _bytes(said: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.rint(np.clip(said, 0, 1) * 255).astype(np.uint8)
+
+
+def _shown(movie: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Turn `(T, C, H, W)` into what is drawn: `(T, H, W)` of one channel, else `(T, H, W, C)`."""
+    return movie[:, 0] if movie.shape[1] == 1 else np.ascontiguousarray(np.moveaxis(movie, 1, -1))
 
 
 def _frame(rows: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

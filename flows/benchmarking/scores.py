@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from crevnet.model import CrevNet
 from crevnet.perceptual import NoLpipsError, lpips_measure
 from crevnet.protocols import Protocol, forecast_by
 from flows.benchmarking.config import BenchmarkConfig
-from flows.benchmarking.data import BenchmarkData, gather
+from flows.benchmarking.data import gather
 from flows.benchmarking.kept import digest, read_kept
+from flows.benchmarking.sequences import BenchmarkData
 from flows.benchmarking.sights import looked_at
 from flows.benchmarking.train import model_path
 from flows.networks import named_faults
@@ -96,7 +97,8 @@ def score_run(config: BenchmarkConfig, data: BenchmarkData, run: str) -> Scores:
             torch.set_num_threads(config.score.threads)
         with named_faults():
             network, task, _ = load_model(path, device)
-        correction = Correction(network, task).eval().to(device)
+        asked = replace(task, leads=tuple(range(data.horizon)))
+        correction = Correction(network, asked).eval().to(device)
 
         def say(batch: Batch, protocol: Protocol) -> Tensor:
             there = frames(batch.history).to(device)

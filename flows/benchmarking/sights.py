@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from flows.benchmarking.config import BenchmarkConfig
-from flows.benchmarking.data import BenchmarkData
 from flows.benchmarking.kept import digest, read_kept
+from flows.benchmarking.sequences import BenchmarkData
 from pipeline.atomic import write_json
 from pipeline.errors import ConfigError
 from pipeline.moving_mnist.hard import hardest

@@ -24,7 +24,8 @@ from crevnet.training import TrainingReport
 from crevnet.training import train as run_training
 from crevnet.zoo import KINDS, Description, ZooError, configure, from_description
 from flows.benchmarking.config import BenchmarkConfig, BenchmarkModel
-from flows.benchmarking.data import BenchmarkData, DrawnBatches, KeptBatches
+from flows.benchmarking.data import DrawnBatches, KeptBatches
+from flows.benchmarking.sequences import BenchmarkData
 from flows.networks import named_faults
 from flows.recipe import StoppedError, step
 from pipeline.atomic import write_json
@@ -50,14 +51,19 @@ class TrainedRun:
     processes: int
 
 
+def models_folder(config: BenchmarkConfig) -> Path:
+    """Return where trained networks are."""
+    return config.networks or config.out / "models"
+
+
 def model_path(config: BenchmarkConfig, run: str) -> Path:
     """Return the file of a run's network."""
-    return config.out / "models" / f"{run}.safetensors"
+    return models_folder(config) / f"{run}.safetensors"
 
 
 def training_folder(config: BenchmarkConfig, run: str) -> Path:
     """Return where a run's state, curve and report are."""
-    return config.out / "models" / run
+    return models_folder(config) / run
 
 
 def is_trained(config: BenchmarkConfig, run: str) -> bool:
@@ -73,7 +79,12 @@ def asked(config: BenchmarkConfig, run: str) -> dict[str, Any]:
     """Return what is asked of a training, in plain values."""
     name, seed = config.runs()[run]
     model = config.models[name].model_dump(mode="json", exclude={"training", "paper"})
+    if model["sees"] is None:
+        del model["sees"]  # what was trained before there was a choice is what it is
     sequences = config.model_dump(mode="json", include={"history", "training", "validation"})
+    for section in ("training", "validation"):
+        for place in ("root", "store"):  # where frames lie is not what they are
+            sequences[section].pop(place, None)
     settings = settings_of(config, name, seed).what_matters()
     return {"model": model, "sequences": sequences, "settings": settings}
 
@@ -108,13 +119,22 @@ def describe_model(config: BenchmarkConfig, name: str, horizon: int) -> Descript
         raise ConfigError(f"models.{name}.change: {own} follow from the sequences")
     try:
         description = configure(
-            model.network, channels=1, history=config.history, horizon=horizon, **model.change
+            model.network,
+            channels=len(config.channels),
+            history=model.sees or config.history,
+            horizon=horizon,
+            **model.change,
         )
     except ZooError as fault:
         raise ConfigError(f"models.{name}: {fault}") from None
     kind = KINDS[description["kind"]].network
     if model.objective == "teacher_forcing" and kind is not CrevNet:
         raise ConfigError(f"models.{name}.objective: teacher_forcing is for a CrevNet")
+    fixed, tested = description["config"].get("horizon"), getattr(config.test, "horizon", horizon)
+    if fixed is not None and fixed < tested:
+        raise ConfigError(
+            f"models.{name}: {model.network} says {fixed} frames at once, but {tested} are tested"
+        )
     return description
 
 
@@ -124,8 +144,9 @@ def task_of(config: BenchmarkConfig, model: BenchmarkModel, horizon: int) -> Tas
         leads=tuple(range(horizon)),
         history=config.history,
         scale=model.scale,
-        channels=("brightness",),
-        edition=config.data,
+        channels=config.channels,
+        edition=config.edition,
+        sees=model.sees,
     )
 
 
@@ -159,7 +180,7 @@ def train_run(config: BenchmarkConfig, data: BenchmarkData, run: str) -> Trained
     """
     name, seed = config.runs()[run]
     settings = settings_of(config, name, seed)
-    description = describe_model(config, name, data.horizon)
+    description = describe_model(config, name, data.trained_horizon)
     if settings.memory == "frugal":
         return_large_blocks()
     try:
@@ -171,7 +192,7 @@ def train_run(config: BenchmarkConfig, data: BenchmarkData, run: str) -> Trained
     share: dict[str, Any] = {"world": fabric.world_size, "rank": fabric.global_rank}
     torch.manual_seed(settings.seed)
     network = from_description(description)
-    task = task_of(config, model, data.horizon)
+    task = task_of(config, model, data.trained_horizon)
     extra = {
         "learned": json.loads(data.learned),
         "model": model.model_dump(mode="json", include={"network", "change", "objective"}),
