@@ -98,4 +98,10 @@ def _chosen(config: RunConfig, other: OtherCities, where: str) -> Edition:
 
 
 def _edition(config: RunConfig, other: OtherCities) -> Edition:
-    return read_edition(other.edition, other.catalog or config.catalog or DEFAULT_CATALOG)
+    edition = read_edition(other.edition, other.catalog or config.catalog or DEFAULT_CATALOG)
+    if config.grid is None:
+        return edition
+    own = read_edition(config.edition, config.catalog or DEFAULT_CATALOG)
+    if (edition.height, edition.width) != (own.height, own.width):
+        return edition
+    return replace(edition, height=config.grid[0], width=config.grid[1])  # rehearsed together

@@ -23,7 +23,7 @@ from flows.config import RunConfig
 from flows.examples import CityInputs
 from flows.network_forecaster import NetworkForecaster, Told
 from flows.window_inputs import WindowInputs
-from pipeline.context import planes
+from pipeline.context import label, planes
 from pipeline.errors import ModelError
 from pipeline.flips import forecast_mirrors
 from pipeline.kept_fits import digest
@@ -93,7 +93,8 @@ def load_network(
         raise ModelError(f"{path}: fitted on days that {city}'s store does not have: {unknown}")
     if digest(store, days) != fitted:
         raise ModelError(f"{path}: days of {city} were other ones when it was trained")
-    learned = tuple(_days(extra, "learned", city) or days)  # of unsaid days, any
+    before = days_learned(task, extra).get(label(store.edition, store.city), [])
+    learned = tuple(sorted({*before, *(_days(extra, "learned", city) or days)}))
     fit = _inputs(task, extra, config, store, days)
     return NetworkForecaster(correction.to(device), fit, *common, learned, alone)
 
@@ -125,6 +126,17 @@ def _unseen(
         weights = mix_weights(store, days, config.cut(store.edition), folder, workers=workers)
         task = replace(task, weights=tuple(tuple(map(float, row)) for row in weights))
     return task, _inputs(task, extra, config, store, days)
+
+
+def days_learned(task: Task, extra: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the days that a network's weights learned, those of its start too, by city's label."""
+    found: dict[str, set[str]] = {}
+    for name in ("inherited", "learned"):
+        by_city = extra.get(name)
+        for city in by_city if isinstance(by_city, dict) else ():
+            where = city if "/" in city else f"{task.edition}/{city}"
+            found.setdefault(where, set()).update(_days(extra, name, city) or ())
+    return {city: sorted(days) for city, days in found.items()}
 
 
 def known_cities(extra: dict[str, Any]) -> tuple[str, ...]:

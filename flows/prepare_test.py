@@ -49,9 +49,9 @@ def prepare_test(config: RunConfig) -> Outcome:
 def write(config: RunConfig, wanted: Prepare) -> Rehearsal:
     """Cut the test files."""
     edition = config.read_edition()
-    tested = [city for city in config.chosen_cities() if city.tested]
-    stores = [Store.open(config.store, edition, city) for city in tested]
-    with progress("cut", len(stores) * wanted.days) as tick:
+    stores = [Store.open(config.store, edition, city) for city in config.chosen_cities()]
+    tested = sum(store.city.tested for store in stores)
+    with progress("cut", tested * wanted.days) as tick:
         return cut_rehearsal(
             stores,
             config.release,

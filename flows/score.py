@@ -37,9 +37,15 @@ def score(config: RunConfig, *, submission: Path | None = None) -> Outcome:
         return report(config, errors, "ladder", "validation windows")
     if config.truth is None:
         raise ConfigError("truth: not given; a submission is scored against it")
-    masks = mask_files(config, edition)
+    tested = [city.name for city in edition.cities if city.tested]
+    masks = mask_files(config, edition, tested)
     errors = score_file(config.truth, submission, edition, masks, config.workers)
-    return report(config, errors, f"score_{submission.stem}", "test slots")
+    outcome = report(config, errors, f"score_{submission.stem}", "test slots")
+    if config.masks is None and not masks and edition.layout.static is not None:
+        maps = static_maps(config, edition, tested)
+        missing = [str(path) for path in maps.values() if not path.is_file()]
+        outcome.lines.append(f"no masked score: the release lacks {missing}")
+    return outcome
 
 
 def validation_source(config: RunConfig, city: City) -> TrafficSource:
@@ -60,12 +66,14 @@ def score_city(config: RunConfig, city: City, names: Sequence[str]) -> Errors:
     """Score models on one city, all on the same windows."""
     source = validation_source(config, city)
     models = build_models(config, source.store, names)
-    path = mask_files(config, config.chosen_edition()).get(city.name)
+    path = mask_files(config, source.store.edition, [city.name]).get(city.name)
     mask = None
     if path is not None:
         reader = Quarantine(partial(read_mask, edition=source.store.edition), workers=1)
         with reader as read:
             mask = read(path)
+        if mask.ndim > len(source.store.edition.frame_shape) + 1:
+            raise ConfigError(f"{path}: a mask of a whole submission file, only for --submission")
     with progress(f"score {city.name}", len(source)) as tick:
         return score_windows(source, models, mask=mask, progress=tick)
 
@@ -78,15 +86,14 @@ def score_file(
     return score_submission(truth, submission, edition, masks=masks, workers=workers)
 
 
-def mask_files(config: RunConfig, edition: Edition) -> dict[str, Path]:
-    """Return the mask of each city: as the run says, or the static maps of the release.
+def mask_files(config: RunConfig, edition: Edition, names: Sequence[str]) -> dict[str, Path]:
+    """Return the mask of each of some cities: as the run says, or the static maps of the release.
 
     Static maps are taken if the release has them all; masks that the run names must be there.
 
     Raises:
         ConfigError: A mask that the run names is not there.
     """
-    names = [city.name for city in edition.cities]
     if config.masks is not None:
         found = {name: Path(config.masks.replace("{city}", name)) for name in names}
         if missing := [str(path) for path in found.values() if not path.is_file()]:
@@ -94,8 +101,13 @@ def mask_files(config: RunConfig, edition: Edition) -> dict[str, Path]:
         return found
     if edition.layout.static is None:
         return {}
-    maps = {name: config.release / edition.layout.path("static", name) for name in names}
+    maps = static_maps(config, edition, names)
     return maps if all(path.is_file() for path in maps.values()) else {}
+
+
+def static_maps(config: RunConfig, edition: Edition, names: Sequence[str]) -> dict[str, Path]:
+    """Return where the release keeps the static maps of some cities."""
+    return {name: config.release / edition.layout.path("static", name) for name in names}
 
 
 def report(config: RunConfig, errors: Errors, name: str, on: str) -> Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -12,7 +12,9 @@ from crevnet.zoo import Description, describe
 from flows.blueprint import check_model, describe_network, frames_of
 from flows.config import RunConfig
 from flows.model_config import Model
-from flows.networks import checksum, known_cities, model_path
+from flows.networks import checksum, days_learned, known_cities, model_path
+from flows.training_data import TrainingData
+from pipeline.context import label
 from pipeline.errors import ConfigError, ModelError
 
 OF_THE_TASK = ("base", "interpolated", "levels", "scale", "sees", "recent", "inputs")
@@ -30,6 +32,7 @@ class Start:
         network: A trained one to take weights from, if any.
         known: Cities that it has a plane of `city` for; those that are read, if none are said.
         record: What the trained model's file shall say of it.
+        inherited: Days that its weights learned before, by `pipeline.context.label` of the city.
     """
 
     model: Model
@@ -37,6 +40,7 @@ class Start:
     network: nn.Module | None = None
     known: tuple[str, ...] | None = None
     record: dict[str, Any] | None = None
+    inherited: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: RunConfig, model: Model) -> Start:
@@ -91,4 +95,20 @@ class Start:
             network,
             known_cities(extra),
             record,
+            days_learned(task, extra),
         )
+
+    def check_days(self, data: TrainingData) -> None:
+        """Refuse weights that learned from days which are to be held out or scored on.
+
+        Raises:
+            ModelError: They did; names the days.
+        """
+        for city, store in data.stores.items():
+            fresh = {*data.held_out_days[city], *store.days("validation")}
+            known = self.inherited.get(label(store.edition, store.city), [])
+            if leaked := sorted(fresh & {*known}):
+                raise ModelError(
+                    f"{self.model.start_from}: learned {leaked} of {city}, which this run holds "
+                    "out or scores on; start from another model, or lower held_out"
+                )

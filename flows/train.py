@@ -147,12 +147,13 @@ def _train(
     }
     with first_process_first(fabric):  # it fits, the others find it fitted
         data = training_data(config, model.reading, **reading)
+    start.check_days(data)
     if not len(data.train):
         raise ConfigError(f"batch: {settings.batch} windows, more than there are to train on")
     task, record = task_of(config, model, data), record_of(model, data)
     identity = f"{data.identity} {list(model.levels)}" if model.levels else data.identity
     if start.record is not None:
-        record |= {"started_from": start.record}
+        record |= {"started_from": start.record, "inherited": start.inherited}
         identity += f" from {start.record['sha256']}"
     weights = loss_weights(model, data.edition)
     torch.manual_seed(settings.seed)

@@ -124,6 +124,8 @@ def files_by_day(
     days: dict[str, Path] = {}
     faults = []
     for path in sorted(folder.glob("*.h5")):
+        if path.name.startswith(".") and kind != "submission":
+            continue  # what file systems and archives leave beside a release's days
         match = named.fullmatch(path.name)
         try:
             if match is None:

@@ -100,11 +100,13 @@ class Days:
         first: Its first day.
         last: Its last.
         without: Days between them that are left out.
+        also: Other stretches that belong to it, as where cities have days of different years.
     """
 
     first: date
     last: date
     without: tuple[date, ...] = ()
+    also: tuple[Days, ...] = ()
 
     def __post_init__(self) -> None:
         if self.first > self.last:
@@ -113,7 +115,16 @@ class Days:
             raise ValueError(f"days from {self.first} to {self.last} without {beside}: not in them")
 
     def __contains__(self, day: date) -> bool:
-        return self.first <= day <= self.last and day not in self.without
+        here = self.first <= day <= self.last and day not in self.without
+        return here or any(day in stretch for stretch in self.also)
+
+    def meets(self, other: Days) -> bool:
+        """Return whether two stretches overlap, from first days to last."""
+        return any(
+            mine.first <= theirs.last and theirs.first <= mine.last
+            for mine in (self, *self.also)
+            for theirs in (other, *other.also)
+        )
 
 
 def check_zone(name: str | None) -> None:

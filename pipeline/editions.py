@@ -83,8 +83,7 @@ class Edition:
             check_zone(self.time_zone)
         self._check_tests()
         for one, other in combinations(self.splits, 2):
-            first, last = self.splits[one], self.splits[other]
-            if first.first <= last.last and last.first <= first.last:
+            if self.splits[one].meets(self.splits[other]):
                 raise ValueError(f"splits {one} and {other} share days")
         names = [city.name for city in self.cities]
         if len(set(names)) < len(names):

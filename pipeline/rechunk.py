@@ -129,7 +129,7 @@ def _slots(job: DayJob) -> tuple[Slot, ...]:
 
 
 def fingerprint(source: DayFile) -> tuple[int, int]:
-    """Return size and last change of a release's file and of what stands beside it.
+    """Return sizes and times of change of a release's file and of what stands beside it, summed.
 
     Raises:
         HeatmapError: One of them is not there.
@@ -138,7 +138,7 @@ def fingerprint(source: DayFile) -> tuple[int, int]:
     if missing:
         raise HeatmapError(f"{missing[0]}: no such file")
     stats = [path.stat() for path in _files(source)]
-    return sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
+    return sum(stat.st_size for stat in stats), sum(stat.st_mtime_ns for stat in stats)
 
 
 def source_checksum(source: DayFile) -> str:

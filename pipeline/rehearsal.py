@@ -58,7 +58,7 @@ def cut_rehearsal(
     """Cut a private test set; files that are there and whole are left alone.
 
     Args:
-        stores: The cities, ingested.
+        stores: The cities, ingested; those without tests are linked as they are.
         source: Root of their release, for its static maps.
         into: A new folder, or one of the same rehearsal.
         split: Whose days are cut.
@@ -75,7 +75,10 @@ def cut_rehearsal(
     if edition.layout.test is None:
         raise CatalogError(f"{edition.name}: has no tests to rehearse")
     release, truth = into / "release", into / "truth"
-    chosen = _choose(stores, split, days, seed)
+    tested = [store for store in stores if store.city.tested]
+    if not tested:
+        raise CatalogError(f"{edition.name}: no tests of {[store.city.name for store in stores]}")
+    chosen = _choose(tested, split, days, seed)
     facts = {"edition": edition.name, "frame": list(edition.frame_shape), "seed": seed}
     _claim(into, {**facts, "split": split, "days": chosen, "gzip": gzip})
     table: Mapping[str, tuple[Slot, ...]] = {}
@@ -86,7 +89,9 @@ def cut_rehearsal(
     written: list[Path] = []
     linked = 0
     for store in stores:
-        linked += _link(store, source, release, chosen[store.city.name])
+        linked += _link(store, source, release, chosen.get(store.city.name, ()))
+        if not store.city.tested:
+            continue
         slots = table or _slots(edition, store.city, chosen[store.city.name], seed)
         for test in plan_tests(edition, store.city, slots, release, truth):
             if missing := missing_files(edition, test):

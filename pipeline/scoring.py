@@ -169,7 +169,7 @@ def _truth_days(truth: Path, edition: Edition, city: City) -> dict[str, Path]:
         SubmissionError: One that the rules list is missing, or one has no slots.
     """
     found = files_by_day(truth, edition, city, "submission") if city.tested else {}
-    if found and (listed := listed_days(edition, city)) is not None:
+    if city.tested and (listed := listed_days(edition, city)) is not None:
         if missing := sorted(set(listed) - set(found)):
             raise SubmissionError(f"{truth}: {city.name} lacks the truth of {missing}")
         if extra := sorted(set(found) - set(listed)):

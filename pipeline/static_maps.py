@@ -76,9 +76,11 @@ def read_mask(path: Path, edition: Edition) -> Mask:
         edition: Whose grid and channels.
 
     Raises:
-        HeatmapError: It is none of these.
+        HeatmapError: It is none of these, or masks everything.
     """
     found = _read(path)
+    if not found.any():
+        raise HeatmapError(f"{path}: a mask without a cell, expected one at least")
     size, channels = (edition.height, edition.width), edition.forecast_channels
     whole = (len(edition.leads), *size, channels)
     if found.shape[1:] == whole:

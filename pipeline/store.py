@@ -67,12 +67,23 @@ class Store:
         """Return the store of a city.
 
         Raises:
-            StoreError: It is missing, of another edition, or a day of its manifest is gone.
+            StoreError: It is missing, of another edition, a day of its manifest is gone, or the
+                edition puts one into another split by now.
         """
         manifest = read_manifest(root, edition, city)
         gone = [stored.file for stored in manifest.days if not (root / stored.file).is_file()]
         if gone:
             raise StoreError(f"{root}: missing {gone}; `t4c ingest` makes them again")
+        if edition.layout.training == edition.layout.validation:
+            moved = [
+                stored.day
+                for stored in manifest.days
+                if stored.split != "test" and stored.split != edition.split_of(stored.day)
+            ]
+            if moved:
+                raise StoreError(
+                    f"{root}: {city.name} has {moved} in other splits than the run; ingest again"
+                )
         return cls(root, edition, city, manifest)
 
     def days(self, split: Split) -> list[str]:

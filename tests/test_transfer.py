@@ -399,6 +399,21 @@ def test_a_start_that_does_not_fit_is_refused(both, learned):
     assert "no such model to start from" in facts(listed)["impossible"][0]
 
 
+def test_what_a_start_has_learned_is_no_longer_held_out(both):
+    """A start that learned all three days leaves none to choose the best weights by."""
+    start = {"start_from": "first", "reading": {"held_out": 1}, "training": STEPS}
+    more = U_NET | {"reading": {"held_out": 0}}
+    add(both, models={"first": more, "second": start})
+    result = t4c("train", both.config)
+    assert result.exit_code == 1
+    assert f"first: learned ['{TRAINING[-1]}'] of Aal, which this run holds out" in result.stderr
+    start["reading"] = {"held_out": 0}
+    add(both, models={"first": more, "second": start})
+    assert t4c("train", both.config).exit_code == 0
+    _, _, extra = load_model(both.out / "models" / "second.safetensors")
+    assert extra["inherited"] == {"tiny/Aal": [*TRAINING], "tiny/Bex": [*TRAINING]}
+
+
 def test_fine_tuning_learns_and_is_the_same_twice(both, learned):
     def models(**more):
         steps = STEPS | {"steps": 30, "learning_rate": 0.01, "evaluate_every": 10}

@@ -92,8 +92,9 @@ def draw_release(drawing: Drawing, tell: Callable[[str], None] | None) -> Progre
     origin |= {"gzip": drawing.gzip, "style": asdict(drawing.style)}
     claim_folder(drawing.root, edition, origin)
     written_days = [edition.written(day) for day in days["test"]]
-    table = draw_slots(edition, written_days, generator(drawing.seed, "slots"))
     tested = bool(days["test"]) and edition.layout.test is not None
+    slots_seed = generator(drawing.seed, "slots")
+    table = draw_slots(edition, written_days, slots_seed) if tested else {}
     if edition.layout.slots is not None and tested:
         firsts = {day: [slot.first for slot in slots] for day, slots in table.items()}
         write_slot_table(drawing.root / edition.layout.slots, edition, firsts)
