@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,15 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from crevnet.batch import Batch
+from crevnet.batch import Batch, Example, collate
 from crevnet.correction import Correction
 from crevnet.footprint import measure
 from crevnet.objectives import RollOut, TeacherForcing, Trainee
 from crevnet.perceptual import lpips_measure
+from crevnet.plain import to_plain
 from crevnet.step_memory import kept_by_step
 from crevnet.task import Task
-from crevnet.zoo import ZOO, build, configure
+from crevnet.zoo import ZOO, build, config_of, configure
 from flows.benchmark import benchmark
 from flows.benchmarking.config import BenchmarkConfig
 from flows.benchmarking.data import DrawnBatches, KeptBatches, benchmark_data
@@ -369,6 +371,42 @@ def test_every_row_can_be_built_and_trained(config, model):
     assert objective_of(shipped.models[model])
     with torch.device("meta"):
         assert sum(p.numel() for p in build(description).parameters()) > 0
+
+
+def shrunk(description):
+    """The same network with less of everything: the kind, the norms, the order of things stay."""
+    config = config_of(description)
+    less = {"width": 4, "widest": 6, "wide": 8, "modules": 2, "encoder": 2, "decoder": 1}
+    less |= {"cells": 3 if description["kind"] == "pred_rnn_plus_plus" else 2}
+    less |= {"filters": (3, 4), "units": (4, 5, 6), "kernels": (3, 3, 3)}
+    less |= {"blocks": 2 if isinstance(getattr(config, "blocks", 2), int) else (1,) * 3}
+    known = {field.name for field in fields(config)}
+    small = replace(config, **{name: value for name, value in less.items() if name in known})
+    return {"kind": description["kind"], "config": to_plain(small)}
+
+
+@pytest.mark.parametrize(("config", "model"), SHIPPED)
+def test_every_row_takes_a_step_and_forecasts(config, model):
+    """With its own objective, on movies of ten and ten frames of 16 x 16."""
+    shipped = read_as(BenchmarkConfig, ROOT / "configs" / f"{config}.yaml")
+    torch.manual_seed(0)
+    task = task_of(shipped, shipped.models[model], 10)
+    network = build(shrunk(describe_model(shipped, model, 10)))
+    trainee = Trainee(Correction(network, task), objective_of(shipped.models[model]))
+    rng = np.random.default_rng(0)
+    movies = rng.integers(0, 256, (2, 20, 1, 16, 16), dtype=np.uint8)
+    batch = collate([Example(m[:10], m[10:], None, None, "noise") for m in movies])
+    optimiser = torch.optim.SGD(network.parameters(), lr=1e-3)
+    before = [p.detach().clone() for p in network.parameters()]
+    loss = trainee(batch)
+    loss.backward()
+    optimiser.step()
+    assert torch.isfinite(loss)
+    assert any(not torch.equal(p, q) for p, q in zip(before, network.parameters(), strict=True))
+    with torch.no_grad():
+        said = trainee.correction.eval().forecast(batch)
+    assert said.shape == (2, 10, 1, 16, 16)
+    assert torch.isfinite(said).all()
 
 
 def test_the_tables_are_whole():
