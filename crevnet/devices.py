@@ -150,3 +150,19 @@ def _any(failed: bool, group: Any) -> bool:
         said = str(fault).split("\n")[0]
         raise OtherProcessError(f"another process of this training is gone: {said}") from fault
     return bool(flag)
+
+
+def find_device(name: str) -> torch.device:
+    """Return a device by name; *auto* is a GPU where there is one.
+
+    Raises:
+        ValueError: This machine has no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as fault:
+        raise ValueError(f"{name} is not here: {str(fault).splitlines()[0]}") from None
+    return device

@@ -13,7 +13,7 @@ import torch
 
 from crevnet.checkpoint import CheckpointError, load_model
 from crevnet.correction import Correction
-from crevnet.devices import OtherProcessError
+from crevnet.devices import OtherProcessError, find_device
 from crevnet.loop import DivergedError
 from crevnet.task import Task
 from crevnet.zoo import ZooError
@@ -176,16 +176,10 @@ def device_of(config: RunConfig) -> torch.device:
     Raises:
         ModelError: This machine has no such device.
     """
-    name = config.forecasting.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as fault:
-        first = str(fault).splitlines()[0]
-        raise ModelError(f"forecasting.device: {name} is not here: {first}") from None
-    return device
+        return find_device(config.forecasting.device)
+    except ValueError as fault:
+        raise ModelError(f"forecasting.device: {fault}") from None
 
 
 def _check(

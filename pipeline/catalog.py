@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pipeline.editions import SPLITS, UNDATED_TEST, City, Edition, Split
 from pipeline.errors import CatalogError
@@ -17,6 +17,7 @@ DEFAULT_CATALOG = next(
     _HERE.parent / "data_catalog.yaml",
 )
 OTHER_KINDS = ("moving_mnist", "video")
+T = TypeVar("T")
 
 
 def read_catalog(path: Path = DEFAULT_CATALOG) -> dict[str, Edition]:
@@ -160,3 +161,26 @@ def release_days(root: Path, edition: Edition, city: City) -> list[DayFile]:
             raise CatalogError(f"{file.path}: the day is in {seen[day].path} already")
         seen[day] = file
     return days
+
+
+def read_other(schema: type[T], kind: str, name: str, path: Path | None = None) -> T:
+    """Return an entry that is no edition: digits, videos.
+
+    Args:
+        schema: What it must be.
+        kind: Its `kind`, one of `OTHER_KINDS`.
+        name: Its key.
+        path: The catalogue; the one that is shipped, if not given.
+
+    Raises:
+        CatalogError: The catalogue is faulty, or has no such entry of this kind.
+    """
+    path = path or DEFAULT_CATALOG
+    entries = {
+        str(key): entry
+        for key, entry in read_yaml(path, CatalogError).items()
+        if isinstance(entry, dict) and entry.get("kind") == kind
+    }
+    if name not in entries:
+        raise CatalogError(f"{path}: no {kind} {name!r}; there are {sorted(entries)}")
+    return validate(schema, {**entries[name], "name": name}, f"{path}: {name}", CatalogError)

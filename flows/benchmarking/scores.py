@@ -17,6 +17,7 @@ from torch import Tensor
 from crevnet.batch import Batch, frames
 from crevnet.checkpoint import load_model
 from crevnet.correction import Correction
+from crevnet.devices import find_device
 from crevnet.model import CrevNet
 from crevnet.perceptual import NoLpipsError, lpips_measure
 from crevnet.protocols import Protocol, forecast_by
@@ -203,16 +204,10 @@ def device_of(config: BenchmarkConfig) -> torch.device:
     Raises:
         ConfigError: This machine has no such device.
     """
-    name = config.score.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as fault:
-        said = str(fault).splitlines()[0]
-        raise ConfigError(f"score.device: {name} is not here: {said}") from None
-    return device
+        return find_device(config.score.device)
+    except ValueError as fault:
+        raise ConfigError(f"score.device: {fault}") from None
 
 
 def _folder(config: BenchmarkConfig) -> Path:

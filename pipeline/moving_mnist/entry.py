@@ -8,9 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.catalog import DEFAULT_CATALOG
-from pipeline.errors import CatalogError
-from pipeline.yaml_files import read_yaml, validate
+from pipeline.catalog import read_other
 
 DigitSplit = Literal["training", "validation", "test"]
 MotionName = Literal["authors", "common"]
@@ -93,12 +91,4 @@ def read_entry(name: str, path: Path | None = None) -> MovingMnist:
     Raises:
         CatalogError: The catalogue is faulty, or has no such entry of this kind.
     """
-    path = path or DEFAULT_CATALOG
-    entries = {
-        str(key): entry
-        for key, entry in read_yaml(path, CatalogError).items()
-        if isinstance(entry, dict) and entry.get("kind") == KIND
-    }
-    if name not in entries:
-        raise CatalogError(f"{path}: no {KIND} {name!r}; there are {sorted(entries)}")
-    return validate(MovingMnist, {**entries[name], "name": name}, f"{path}: {name}", CatalogError)
+    return read_other(MovingMnist, KIND, name, path)

@@ -9,9 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.catalog import DEFAULT_CATALOG
-from pipeline.errors import CatalogError, VideoError
-from pipeline.yaml_files import read_yaml, validate
+from pipeline.catalog import read_other
+from pipeline.errors import VideoError
 
 VideoSplit = Literal["training", "validation", "test"]
 Reader = Literal["pictures", "seq"]
@@ -77,15 +76,7 @@ def read_entry(name: str, path: Path | None = None) -> VideoSet:
     Raises:
         CatalogError: The catalogue is faulty, or has no such entry of this kind.
     """
-    path = path or DEFAULT_CATALOG
-    entries = {
-        str(key): entry
-        for key, entry in read_yaml(path, CatalogError).items()
-        if isinstance(entry, dict) and entry.get("kind") == KIND
-    }
-    if name not in entries:
-        raise CatalogError(f"{path}: no {KIND} {name!r}; there are {sorted(entries)}")
-    return validate(VideoSet, {**entries[name], "name": name}, f"{path}: {name}", CatalogError)
+    return read_other(VideoSet, KIND, name, path)
 
 
 def find_drives(entry: VideoSet, root: Path, split: VideoSplit) -> list[Drive]:
