@@ -7,6 +7,7 @@ blocks run folded.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -70,8 +71,12 @@ def cost(
         operations = multiply_accumulates(network, look())
     with FakeTensorMode():
         give_fake_weights(network)
-        plain = _kept(network, look(), "plain")
-        frugal = None if config.norm == "batch" else _kept(network, look(), "frugal")
+
+        def kept(memory: MemoryMode) -> int:
+            return kept_for_backward(network, lambda: network.unroll(*look(), memory=memory))
+
+        plain = kept("plain")
+        frugal = None if config.norm == "batch" else kept("frugal")
     return Cost(parameters(network), operations, plain, frugal)
 
 
@@ -97,8 +102,13 @@ def give_fake_weights(network: AnyNetwork) -> None:
             module.register_buffer(name, torch.empty(buffer.shape, dtype=buffer.dtype))
 
 
-def _kept(network: AnyNetwork, look: Look, memory: MemoryMode) -> int:
-    """Return the bytes that are kept for backward once a network has looked ahead."""
+def kept_for_backward(network: nn.Module, work: Callable[[], object]) -> int:
+    """Return the bytes that some work keeps for backward: each storage once, parameters not.
+
+    Args:
+        network: Whose parameters are not counted.
+        work: What is done; on fake tensors it takes no memory.
+    """
     own = {p.untyped_storage()._cdata for p in network.parameters()}
     saved: dict[int, Tensor] = {}  # kept alive, so that no two share an address
 
@@ -109,5 +119,5 @@ def _kept(network: AnyNetwork, look: Look, memory: MemoryMode) -> int:
         return tensor
 
     with saved_tensors_hooks(pack, lambda tensor: tensor), torch.enable_grad():
-        network.unroll(*look, memory=memory)
+        work()
     return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.autograd.graph import saved_tensors_hooks
 
 from crevnet.autoencoder import MemoryMode
 from crevnet.batch import Batch
 from crevnet.correction import Correction
-from crevnet.cost import give_fake_weights
+from crevnet.cost import give_fake_weights, kept_for_backward
 from crevnet.objectives import Objective, Trainee
 from crevnet.task import Task
 from crevnet.zoo import Description, from_description
@@ -42,23 +40,12 @@ def kept_by_step(
         ZooError: It is not the description of a network.
     """
     channels = len(task.channels) or 1
-    saved: dict[int, Tensor] = {}  # kept alive, so that no two share an address
     with torch.device("meta"):
         network = from_description(description)
     with FakeTensorMode():
         give_fake_weights(network)
         trainee = Trainee(Correction(network, task), objective)
-        own = {p.untyped_storage()._cdata for p in trainee.parameters()}
         size = (channels, height, width)
         history = torch.zeros(1, task.history, *size, dtype=torch.uint8)
         future = torch.zeros(1, len(task.leads), *size, dtype=torch.uint8)
-
-        def pack(tensor: Tensor) -> Tensor:
-            address = tensor.untyped_storage()._cdata
-            if address not in own:
-                saved[address] = tensor
-            return tensor
-
-        with saved_tensors_hooks(pack, lambda tensor: tensor), torch.enable_grad():
-            trainee(Batch(history, future), memory)
-        return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+        return kept_for_backward(trainee, lambda: trainee(Batch(history, future), memory))

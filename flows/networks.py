@@ -24,6 +24,7 @@ from flows.examples import CityInputs
 from flows.network_forecaster import NetworkForecaster, Told
 from flows.window_inputs import WindowInputs
 from pipeline.context import label, planes
+from pipeline.editions import Edition
 from pipeline.errors import ModelError
 from pipeline.flips import forecast_mirrors
 from pipeline.kept_fits import digest
@@ -197,21 +198,12 @@ def _check(
     wanted = {
         "extra planes": (getattr(network.config, "static_channels", static), static),
         "channels of a frame": (getattr(network.config, "channels", channels), channels),
-        "channels": (task.channels, edition.channels),
-        "leads": (task.leads, edition.leads),
-        "history": (task.history, config.history),
-        "frames": (extra.get("frames", frames_of(edition)), frames_of(edition)),
+        **frame_facts(task, extra, config, edition),
     }
     unseen = name_of(task.edition, edition, city) not in task.cities
     if unseen and config.forecasting.unseen_city == "refuse":
         wanted["edition"] = (task.edition, edition.name)
-    if task.grid is not None:
-        wanted["grid"] = (task.grid, edition.frame_shape[:2])
-    faults = [
-        f"{what} {learned}, but this run has {here}"
-        for what, (learned, here) in wanted.items()
-        if learned != here
-    ]
+    faults = differences(wanted)
     if unseen and config.forecasting.unseen_city == "refuse":
         faults.append(
             f"cities {list(task.cities)}, and not {city.name} "
@@ -219,3 +211,27 @@ def _check(
         )
     if faults:
         raise ModelError(f"{path}: learned {'; '.join(faults)}")
+
+
+def frame_facts(
+    task: Task, extra: dict[str, Any], config: RunConfig, edition: Edition
+) -> dict[str, tuple[Any, Any]]:
+    """Return what a network's frames were, and what those of a run are."""
+    facts: dict[str, tuple[Any, Any]] = {
+        "channels": (task.channels, edition.channels),
+        "leads": (task.leads, edition.leads),
+        "history": (task.history, config.history),
+        "frames": (extra.get("frames", frames_of(edition)), frames_of(edition)),
+    }
+    if task.grid is not None:
+        facts["grid"] = (task.grid, edition.frame_shape[:2])
+    return facts
+
+
+def differences(facts: dict[str, tuple[Any, Any]]) -> list[str]:
+    """Say in which facts what was learned is not what is here."""
+    return [
+        f"{what} {learned}, but this run has {here}"
+        for what, (learned, here) in facts.items()
+        if learned != here
+    ]

@@ -9,10 +9,17 @@ from torch import nn
 
 from crevnet.checkpoint import load_model
 from crevnet.zoo import Description, describe
-from flows.blueprint import check_model, describe_network, frames_of
+from flows.blueprint import check_model, describe_network
 from flows.config import RunConfig
 from flows.model_config import Model
-from flows.networks import checksum, days_learned, known_cities, model_path
+from flows.networks import (
+    checksum,
+    days_learned,
+    differences,
+    frame_facts,
+    known_cities,
+    model_path,
+)
 from flows.training_data import TrainingData
 from pipeline.context import label
 from pipeline.errors import ConfigError, ModelError
@@ -62,20 +69,7 @@ class Start:
             raise ModelError(f"{path}: no such model to start from; `t4c train` makes it")
         network, task, extra = load_model(path)
         edition = config.chosen_edition()
-        wanted = {
-            "channels": (task.channels, edition.channels),
-            "leads": (task.leads, edition.leads),
-            "history": (task.history, config.history),
-            "frames": (extra.get("frames", frames_of(edition)), frames_of(edition)),
-        }
-        if task.grid is not None:
-            wanted["grid"] = (task.grid, edition.frame_shape[:2])
-        faults = [
-            f"{what} {learned}, but this run has {here}"
-            for what, (learned, here) in wanted.items()
-            if learned != here
-        ]
-        if faults:
+        if faults := differences(frame_facts(task, extra, config, edition)):
             raise ModelError(f"{path}: learned {'; '.join(faults)}")
         shaped = {name: getattr(task, name) for name in OF_THE_TASK}
         once = extra.get("model")

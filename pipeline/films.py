@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from matplotlib.font_manager import findfont
@@ -72,16 +73,21 @@ def save_gif(path: Path, frames: Sequence[Image.Image]) -> Path:
     """Write frames as an endless GIF."""
     pause = [MILLISECONDS] * (len(frames) - 1) + [LAST * MILLISECONDS]
     with whole_file(path) as partial:
-        frames[0].save(
-            partial,
-            format="gif",
-            save_all=True,
-            append_images=frames[1:],
-            duration=pause,
-            loop=0,
-            optimize=False,
-        )
+        write_gif(partial, frames, pause)
     return path
+
+
+def write_gif(file: Path | BinaryIO, frames: Sequence[Image.Image], pause: list[int]) -> None:
+    """Write frames as an endless GIF, each shown for so many milliseconds."""
+    frames[0].save(
+        file,
+        format="gif",
+        save_all=True,
+        append_images=frames[1:],
+        duration=pause,
+        loop=0,
+        optimize=False,
+    )
 
 
 def save_mp4(path: Path, frames: Sequence[Image.Image]) -> Path | None:

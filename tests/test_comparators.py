@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,6 +9,7 @@ from torch import nn
 
 from crevnet.comparators.unet import UNet, UNetConfig
 from crevnet.comparators.unet_recurrent import RecurrentUNet, RecurrentUNetConfig
+from tests.probing import gradients, near, world
 
 FLAT = UNetConfig(channels=2, history=4, horizon=3, width=6, depth=2, widest=10)
 CONV = RecurrentUNetConfig(channels=2, width=6, depth=2, widest=10, cells=2)
@@ -32,18 +32,6 @@ def build(name, dtype=torch.float64):
     config = CONFIGS[name]
     kind = UNet if isinstance(config, UNetConfig) else RecurrentUNet
     return kind(config).to(dtype)
-
-
-def world(network, batch=2, size=(17, 23), frames=4, dtype=torch.float64):
-    torch.manual_seed(1)
-    history = torch.rand(batch, frames, network.config.channels, *size, dtype=dtype)
-    planes = network.config.static_channels
-    static = torch.rand(batch, planes, *size, dtype=dtype) if planes else None
-    return history, static
-
-
-def near(one, two, tolerance=1e-10):
-    torch.testing.assert_close(one, two, rtol=tolerance, atol=tolerance)
 
 
 @EVERY
@@ -187,22 +175,6 @@ def by_hand(config):
 def test_parameters_are_those_of_the_formula(name):
     network = build(name)
     assert sum(p.numel() for p in network.parameters()) == by_hand(network.config)
-
-
-def gradients(network, memory, inputs):
-    network = copy.deepcopy(network)
-    history, static = inputs
-    history = history.clone().requires_grad_()
-    kept = {}
-
-    def pack(tensor):
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        said = network.unroll(history, 3, static, memory=memory)
-    said.square().mean().backward()
-    return said, [history.grad, *(p.grad for p in network.parameters())], sum(kept.values())
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if "batch" not in name])

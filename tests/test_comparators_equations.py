@@ -13,7 +13,8 @@ from torch.nn.functional import pad
 
 from crevnet.padding import pad as pad_to
 from tests.literal import CELLS, attention, copy_cell
-from tests.tiny_comparators import build_tiny, near, world
+from tests.probing import near, world
+from tests.tiny_comparators import build_tiny
 
 
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, dilation: int = 1) -> Tensor:

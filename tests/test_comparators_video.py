@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 
 import pytest
@@ -21,7 +20,8 @@ from crevnet.comparators.vpn import VPNConfig
 from crevnet.cost import cost
 from crevnet.tables import SMALL, TABLE_1, TABLE_2
 from crevnet.zoo import ZOO, build, describe, from_description
-from tests.tiny_comparators import CONFIGS, FRAMES, build_tiny, near, world
+from tests.probing import FRAMES, gradients, near, really_kept, world
+from tests.tiny_comparators import CONFIGS, build_tiny
 
 EVERY = pytest.mark.parametrize("name", CONFIGS)
 ONE_PASS = ("frnn", "simvp", "simvp_group", "tau_group")
@@ -163,22 +163,6 @@ def test_a_network_comes_back_from_what_it_says_of_itself(name):
         assert torch.equal(again.unroll(history, 3, static), network.unroll(history, 3, static))
     assert describe(again) == description
     assert type(network.config).from_dict(network.config.to_dict()) == network.config
-
-
-def gradients(network, memory, inputs):
-    network = copy.deepcopy(network)
-    history, static = inputs
-    history = history.clone().requires_grad_()
-    kept = {}
-
-    def pack(tensor):
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        said = network.unroll(history, 3, static, memory=memory)
-    said.square().mean().backward()
-    return said, [history.grad, *(p.grad for p in network.parameters())], sum(kept.values())
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name != "simvp"])
@@ -370,17 +354,6 @@ def test_small_networks_are_small_and_of_the_same_kind():
 def test_bytes_counted_are_those_that_training_keeps(name, memory):
     network = build_tiny(name, torch.float32)
     history, static = world(network, batch=1, dtype=torch.float32)
-    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
-    kept = {}
-
-    def pack(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own and storage.nbytes():
-            kept[storage.data_ptr()] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        network.unroll(history, 3, static, memory=memory)
-    really = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    really = really_kept(network, history, 3, static, memory)
     counted = cost(network, history=FRAMES, horizon=3, height=17, width=23)
     assert getattr(counted, f"saved_{memory}") == pytest.approx(really, rel=0.01)

@@ -11,6 +11,7 @@ from crevnet.cost import cost
 from crevnet.zoo import ZOO, build, configure, describe
 from flows import list_models
 from flows.cli import app
+from tests.probing import really_kept
 
 GRID = {"history": 4, "horizon": 2, "height": 17, "width": 23}
 TINY = {
@@ -59,18 +60,7 @@ def test_bytes_kept_are_those_that_training_keeps(name, memory):
     config = network.config
     history = torch.rand(1, 4, config.channels, 17, 23)
     static = torch.rand(1, config.static_channels, 17, 23) if config.static_channels else None
-    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
-    kept = {}
-
-    def pack(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own and storage.nbytes():
-            kept[storage.data_ptr()] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        network.unroll(history, 2, static, memory=memory)
-    really = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    really = really_kept(network, history, 2, static, memory)
     found = getattr(cost(network, **GRID), f"saved_{memory}")
     assert found == pytest.approx(really, rel=0.01)
 

@@ -16,7 +16,6 @@ from crevnet.comparators.vpn import VPNConfig
 from crevnet.plain import to_plain
 from crevnet.zoo import KINDS, from_description
 
-FRAMES = 4
 STACK = StackedConfig(channels=2, patch=2, cells=2, width=5, kernel=3)
 DEEP = replace(STACK, dims=3, clip=3)
 RPM = RpmUNetConfig(channels=2, width=4, depth=2, widest=6, modules=3)
@@ -57,15 +56,3 @@ def build_tiny(name, dtype=torch.float64):
             if key.endswith(("peephole", "first", "scale", "bias_down")):
                 parameter.uniform_(-0.5, 0.5)
     return network
-
-
-def world(network, batch=2, size=(17, 23), frames=FRAMES, dtype=torch.float64):
-    torch.manual_seed(1)
-    history = torch.rand(batch, frames, network.config.channels, *size, dtype=dtype)
-    planes = network.config.static_channels
-    static = torch.rand(batch, planes, *size, dtype=dtype) if planes else None
-    return history, static
-
-
-def near(one, two, tolerance=1e-10):
-    torch.testing.assert_close(one, two, rtol=tolerance, atol=tolerance)

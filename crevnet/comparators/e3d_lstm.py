@@ -12,9 +12,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from crevnet.comparators.frames import (
     Forgetting,
     FrameByFrame,
-    FrameShape,
+    PatchedStack,
     State,
-    check_kernel,
     check_sizes,
     pad_depth,
 )
@@ -24,44 +23,22 @@ from crevnet.pixel_shuffle import shuffle, unshuffle
 
 
 @dataclass(frozen=True, slots=True)
-class E3DLSTMConfig(FrameShape):
+class E3DLSTMConfig(PatchedStack):
     """An E3D-LSTM in numbers and names.
 
     Attributes:
         clip: Frames that a step sees: the depth of all its maps, and of its kernels.
-        patch: Side of the patches whose pixels become channels.
-        cells: How many are stacked.
-        width: Channels of each.
         kernel: Side of the kernels in space.
-        bias: Whether convolutions have biases; the published count is without.
         bent_memory: As released, `m' = f' tanh(W m) + i' g'`; as in the paper, `f' m + i' g'`.
         forget_bias: Added to the logits of the memory's forget gate.
     """
 
     clip: int = 2
-    patch: int = 4
-    cells: int = 4
-    width: int = 128
-    kernel: int = 5
-    bias: bool = True
     bent_memory: bool = False
-    forget_bias: float = 1.0
 
     def __post_init__(self) -> None:
-        FrameShape.__post_init__(self)  # slots leave no plain `super()`
-        check_sizes(self, self.clip, self.patch, self.cells)
-        check_sizes(self, self.width, most=2**31)
-        check_kernel(self.kernel)
-
-    @property
-    def factor(self) -> int:
-        """What the sides of a grid are padded to a multiple of."""
-        return self.patch
-
-    @property
-    def layers(self) -> int:
-        """A lower bound of the tensors it has."""
-        return self.cells + 1
+        PatchedStack.__post_init__(self)  # slots leave no plain `super()`
+        check_sizes(self, self.clip)
 
 
 class EideticConvolution(nn.Conv3d):

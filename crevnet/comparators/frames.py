@@ -81,6 +81,43 @@ def check_kernel(kernel: int) -> None:
         raise ValueError(f"kernel {kernel}, expected an odd one from 1 to 63")
 
 
+@dataclass(frozen=True, slots=True)
+class PatchedStack(FrameShape):
+    """What every stack of cells on patches of a frame is shaped by.
+
+    Attributes:
+        patch: Side of the patches whose pixels become channels.
+        cells: How many are stacked.
+        width: Channels of each.
+        kernel: Side of the kernels.
+        bias: Whether convolutions have biases; the published counts are without.
+        forget_bias: Added to the logits of forget gates.
+    """
+
+    patch: int = 4
+    cells: int = 4
+    width: int = 128
+    kernel: int = 5
+    bias: bool = True
+    forget_bias: float = 1.0
+
+    def __post_init__(self) -> None:
+        FrameShape.__post_init__(self)  # slots leave no plain `super()`
+        check_sizes(self, self.patch, self.cells)
+        check_sizes(self, self.width, most=2**31)
+        check_kernel(self.kernel)
+
+    @property
+    def factor(self) -> int:
+        """What the sides of a grid are padded to a multiple of."""
+        return self.patch
+
+    @property
+    def layers(self) -> int:
+        """A lower bound of the tensors it has."""
+        return self.cells + 1
+
+
 class FrameByFrame(nn.Module):
     """Says the next frame from the last few; a subclass says how, in `start` and `step`.
 

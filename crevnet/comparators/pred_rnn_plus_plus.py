@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from crevnet.comparators.frames import (
     Forgetting,
     FrameByFrame,
-    FrameShape,
+    PatchedStack,
     State,
-    check_kernel,
-    check_sizes,
 )
 from crevnet.gates import advance, tanh
 from crevnet.layers import lay_channels_last
@@ -22,42 +20,16 @@ from crevnet.pixel_shuffle import shuffle, unshuffle
 
 
 @dataclass(frozen=True, slots=True)
-class PredRNNPlusPlusConfig(FrameShape):
-    """A PredRNN++ in numbers and names.
+class PredRNNPlusPlusConfig(PatchedStack):
+    """A PredRNN++ in numbers and names; see `PatchedStack`.
 
-    Attributes:
-        patch: Side of the patches whose pixels become channels.
-        cells: Causal LSTMs, at least 2: the highway lies between the first and the second.
-        width: Channels of each.
-        kernel: Side of the kernels.
-        bias: Whether convolutions have biases; the published counts are without.
-        forget_bias: Added to the logits of forget gates.
+    Its cells are causal LSTMs, at least 2: the highway lies between the first and the second.
     """
 
-    patch: int = 4
-    cells: int = 4
-    width: int = 128
-    kernel: int = 5
-    bias: bool = True
-    forget_bias: float = 1.0
-
     def __post_init__(self) -> None:
-        FrameShape.__post_init__(self)  # slots leave no plain `super()`
-        check_sizes(self, self.patch, self.cells)
-        check_sizes(self, self.width, most=2**31)
-        check_kernel(self.kernel)
+        PatchedStack.__post_init__(self)  # slots leave no plain `super()`
         if self.cells < 2:
             raise ValueError(f"{self.cells} cells, expected at least 2, with the highway between")
-
-    @property
-    def factor(self) -> int:
-        """What the sides of a grid are padded to a multiple of."""
-        return self.patch
-
-    @property
-    def layers(self) -> int:
-        """A lower bound of the tensors it has."""
-        return self.cells + 1
 
 
 class CausalLSTM(nn.Module):

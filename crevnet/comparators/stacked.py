@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from crevnet.comparators.frames import (
     Forgetting,
     FrameByFrame,
-    FrameShape,
+    PatchedStack,
     State,
-    check_kernel,
     check_sizes,
 )
 from crevnet.gates import advance, tanh
@@ -30,51 +29,29 @@ CellState = tuple[Tensor, Tensor, Tensor | None]
 
 
 @dataclass(frozen=True, slots=True)
-class StackedConfig(FrameShape):
-    """A stack of recurrent cells in numbers and names.
+class StackedConfig(PatchedStack):
+    """A stack of recurrent cells in numbers and names; see `PatchedStack` for the rest.
 
     Attributes:
         dims: 2 convolves in space alone, 3 a clip of frames in time and space.
         clip: Frames that a step sees; in 3D the depth of all its maps, in 2D channels side by side.
-        patch: Side of the patches whose pixels become channels.
         cell: *conv_lstm*, or *st_lstm*.
-        cells: How many are stacked.
-        width: Channels of each.
         kernel: Side of the kernels, in time too.
         bias: Whether convolutions have biases, and ConvLSTM its peephole of a weight per channel on
             `o`. With neither the parameters are as many as those that the published counts have.
-        forget_bias: Added to the logits of forget gates.
     """
 
     dims: Dims = 2
     clip: int = 1
-    patch: int = 4
     cell: StackedCell = "conv_lstm"
-    cells: int = 4
-    width: int = 128
-    kernel: int = 5
-    bias: bool = True
-    forget_bias: float = 1.0
 
     def __post_init__(self) -> None:
-        FrameShape.__post_init__(self)  # slots leave no plain `super()`
-        check_sizes(self, self.clip, self.patch, self.cells)
-        check_sizes(self, self.width, most=2**31)
-        check_kernel(self.kernel)
+        PatchedStack.__post_init__(self)  # slots leave no plain `super()`
+        check_sizes(self, self.clip)
         if self.dims not in (2, 3):
             raise ValueError(f"dims {self.dims}, expected 2 or 3")
         if self.cell not in get_args(StackedCell):
             raise ValueError(f"cell {self.cell!r}, expected one of {get_args(StackedCell)}")
-
-    @property
-    def factor(self) -> int:
-        """What the sides of a grid are padded to a multiple of."""
-        return self.patch
-
-    @property
-    def layers(self) -> int:
-        """A lower bound of the tensors it has."""
-        return self.cells + 1
 
 
 class WideConvLSTM(nn.Module):

@@ -11,6 +11,7 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.films import write_gif
 from pipeline.palette import PAPER, SOFT, as_picture, value_indices
 from pipeline.web_page import heading, page, paragraph
 
@@ -127,13 +128,5 @@ def film(history: NDArray[np.uint8], future: NDArray[np.uint8]) -> str:
         pages.append(as_picture(np.concatenate([bar, frame]), zoom))
     pause = [MILLISECONDS] * (len(pages) - 1) + [5 * MILLISECONDS]
     file = BytesIO()
-    pages[0].save(
-        file,
-        format="gif",
-        save_all=True,
-        append_images=pages[1:],
-        duration=pause,
-        loop=0,
-        optimize=False,
-    )
+    write_gif(file, pages, pause)
     return f"data:image/gif;base64,{b64encode(file.getvalue()).decode()}"
