@@ -13,6 +13,7 @@ from crevnet.autoencoder import MemoryMode
 from crevnet.batch import Batch, frames
 from crevnet.correction import Correction
 from crevnet.loss import clip_loss
+from crevnet.structural import structural_similarity
 
 
 class Objective(Protocol):
@@ -30,16 +31,19 @@ class RollOut:
     Attributes:
         forecast: Weight of the leads, rolled out freely.
         teacher: Weight of the one-step predictions; a network without any has none.
+        structure: Weight of what the leads lack in structural similarity, between 0 and 2; for
+            frames in [0, 1].
         channel_weights: Of each channel; their sum does not matter. All alike where none.
     """
 
     forecast: float = 1.0
     teacher: float = 0.0
+    structure: float = 0.0
     channel_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        weights = (self.forecast, self.teacher, *(self.channel_weights or ()))
-        if min(weights) < 0 or not self.forecast + self.teacher > 0:
+        asked = (self.forecast, self.teacher, self.structure)
+        if min(*asked, *(self.channel_weights or ())) < 0 or not sum(asked) > 0:
             raise ValueError(f"{self}: weights below 0, or all 0")
         if self.channel_weights is not None and not sum(self.channel_weights) > 0:
             raise ValueError(f"{self}: weights below 0, or all 0")
@@ -51,6 +55,9 @@ class RollOut:
         steps = said.shape[1] - task.horizon
         ahead = said[:, steps:][:, list(task.leads)]
         loss = self.forecast * mean_square(ahead, frames(batch.future), self.channel_weights)
+        if self.structure:
+            lacking = 1 - structural_similarity(ahead, frames(batch.future))
+            loss = loss + self.structure * lacking
         if self.teacher and steps:
             early = mean_square(said[:, :steps], history[:, -steps:], self.channel_weights)
             loss = loss + self.teacher * early

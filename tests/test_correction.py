@@ -121,6 +121,8 @@ def test_roll_out_weighs_leads_and_one_step_predictions():
     by_channel = ahead.mean((0, 1, 3, 4))
     torch.testing.assert_close(share, (3 * by_channel[0] + by_channel[1]) / 4)
     torch.testing.assert_close(mean_square(said, said * 0, (5, 5)), mean_square(said, said * 0))
+    with pytest.raises(ValueError, match="at least 11 x 11"):  # smaller than its window
+        RollOut(structure=1)(correction, data, "plain")
     alone = Correction(Says(), TASK)  # nothing said on the way: nothing to teach
     torch.testing.assert_close(RollOut(1, 1)(alone, data, "plain"), RollOut()(alone, data, "plain"))
 

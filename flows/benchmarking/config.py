@@ -59,6 +59,9 @@ class BenchmarkModel(Section):
     teacher: float = Field(
         0.0, ge=0, description="roll_out: weight of one-step predictions of the history."
     )
+    structure: float = Field(
+        0.0, ge=0, description="roll_out: weight of 1 - SSIM of the forecast, beside its error."
+    )
     new_frame: float = Field(
         1.0, ge=0, description="teacher_forcing: weight of a clip's new frame; others weigh 1."
     )

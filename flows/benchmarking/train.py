@@ -154,7 +154,7 @@ def objective_of(model: BenchmarkModel) -> Objective:
     """Return what a model minimises."""
     if model.objective == "teacher_forcing":
         return TeacherForcing(new_frame=model.new_frame)
-    return RollOut(teacher=model.teacher)
+    return RollOut(teacher=model.teacher, structure=model.structure)
 
 
 def settings_of(config: BenchmarkConfig, name: str, seed: int) -> TrainingSettings:
