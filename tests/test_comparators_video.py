@@ -394,7 +394,9 @@ def test_small_networks_are_small_and_of_the_same_kind():
 
 
 @pytest.mark.parametrize("memory", ["plain", "frugal"])
-@pytest.mark.parametrize("name", ["st_lstm", "e3d_lstm", "frnn", "pred_net", "rpm_st_lstm", "tau_group"])
+@pytest.mark.parametrize(
+    "name", ["st_lstm", "e3d_lstm", "frnn", "pred_net", "rpm_st_lstm", "tau_group"]
+)
 def test_bytes_counted_are_those_that_training_keeps(name, memory):
     network = build_tiny(name, torch.float32)
     history, static = world(network, batch=1, dtype=torch.float32)

@@ -129,7 +129,8 @@ class PredNet(FrameByFrame):
 
     def _miss(self, frame: Tensor, hidden: Sequence[Tensor]) -> list[Tensor]:
         """Return E of each layer, upwards."""
-        target, errors = frame, []
+        target = frame
+        errors: list[Tensor] = []
         for layer, one in enumerate(hidden):
             if layer:
                 target = max_pool2d(relu(self.targets[layer - 1](errors[-1])), 2)
