@@ -47,6 +47,7 @@ SMALL: dict[str, str] = {
     "e3d_lstm": "small_e3d_lstm",
     "frnn": "small_frnn",
     "vpn": "small_vpn",
+    "pred_net": "small_pred_net",
     "simvp": "small_simvp",
     "tau": "small_tau",
 }

@@ -12,6 +12,7 @@ from torch import nn
 
 from crevnet.comparators.e3d_lstm import E3DLSTM, E3DLSTMConfig
 from crevnet.comparators.frnn import FRNN, FRNNConfig
+from crevnet.comparators.pred_net import PredNet, PredNetConfig
 from crevnet.comparators.pred_rnn_plus_plus import PredRNNPlusPlus, PredRNNPlusPlusConfig
 from crevnet.comparators.presets import COMPARATORS, ComparatorConfig
 from crevnet.comparators.simvp import SimVP, SimVPConfig
@@ -36,6 +37,7 @@ AnyNetwork = (
     | E3DLSTM
     | FRNN
     | VPN
+    | PredNet
     | SimVP
 )
 Description = dict[str, Any]
@@ -59,6 +61,7 @@ KINDS: dict[str, Kind] = {
     "e3d_lstm": Kind(E3DLSTMConfig, E3DLSTM),
     "frnn": Kind(FRNNConfig, FRNN),
     "vpn": Kind(VPNConfig, VPN),
+    "pred_net": Kind(PredNetConfig, PredNet),
     "simvp": Kind(SimVPConfig, SimVP),
 }
 ZOO: dict[str, AnyConfig] = {**PRESETS, **COMPARATORS}

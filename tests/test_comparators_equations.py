@@ -69,6 +69,15 @@ def from_patches(x: Tensor, p: int) -> Tensor:
     return said
 
 
+def halve(x):
+    corners = [x[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
+    return torch.stack(corners).amax(0)
+
+
+def double(x):
+    return x.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+
 def sigmoid(x):
     return 1 / (1 + torch.exp(-x))
 
@@ -269,13 +278,6 @@ def folded(network, history, static, horizon):
     """FRNN: each unit's forward gates encode the history, its backward gates say the future."""
     (H, W), units = history.shape[-2:], list(network.units)
 
-    def halve(x):
-        corners = [x[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
-        return torch.stack(corners).amax(0)
-
-    def double(x):
-        return x.repeat_interleave(2, -1).repeat_interleave(2, -2)
-
     def encode(unit, x, h):
         r, z = (sigmoid(gate(unit.gates, number, 2, x, h)) for number in (0, 1))
         return (1 - z) * h + z * torch.tanh(gate(unit.new, 0, 1, x, r * h))
@@ -315,6 +317,48 @@ def folded(network, history, static, horizon):
 
 def test_frnn_is_that_of_its_equations():
     check("frnn", folded)
+
+
+def predictive(network, history, static, horizon):
+    """PredNet, algorithm 1 and eq. 1 to 4, in their order: each frame is first said, then seen."""
+    (H, W), top = history.shape[-2:], len(network.config.widths)
+    sides = pad_to(history, network.config.factor).shape[-2:]
+    R, C, E = [], [], []
+    for layer, width in enumerate(network.config.stack):
+        zero = torch.zeros(len(history), width, *(side // 2**layer for side in sides)).double()
+        R.append(zero)
+        C.append(zero)
+        E.append(torch.cat((zero, zero), 1))
+    said = []
+    for t in range(history.shape[1] + horizon):
+        for layer in range(top, -1, -1):
+            above = [double(R[layer + 1])] if layer < top else []
+            seen, cell = (E[layer], R[layer], *above), network.representations[layer].gates
+            i, f, o = (sigmoid(gate(cell, number, 4, *seen)) for number in (0, 1, 3))
+            C[layer] = f * C[layer] + i * torch.tanh(gate(cell, 2, 4, *seen))
+            R[layer] = o * torch.tanh(C[layer])
+        for layer in range(top + 1):
+            expected = of(network.expectations[layer], R[layer])
+            if layer > 0:
+                expected = expected * (expected > 0)
+                missed = of(network.targets[layer - 1], E[layer - 1])
+                target = halve(missed * (missed > 0))
+            else:
+                if network.config.highest is not None:
+                    low, high = torch.zeros(()).double(), torch.ones(()).double()
+                    expected = torch.minimum(torch.maximum(expected, low), high)
+                said.append(expected[:, : network.config.channels, :H, :W])
+                target = history[:, t] if t < history.shape[1] else said[t]
+                target = target if static is None else torch.cat((target, static), 1)
+                target = pad_to(target, network.config.factor)
+            gap = target - expected
+            E[layer] = torch.cat((gap * (gap > 0), -gap * (gap < 0)), 1)
+    return torch.stack(said[1:], 1)
+
+
+@pytest.mark.parametrize("name", ["pred_net", "pred_net_unbounded"])
+def test_pred_net_is_that_of_its_equations(name):
+    check(name, predictive)
 
 
 def depthwise(layer, x, dilation=1):

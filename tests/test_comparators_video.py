@@ -1,4 +1,4 @@
-"""Laws of the networks of tables 1 and 2, and of SimVP and TAU."""
+"""Laws of the networks of tables 1 and 2, and of PredNet, SimVP and TAU."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from crevnet.comparators.e3d_lstm import E3DLSTMConfig
 from crevnet.comparators.frames import FrameByFrame
 from crevnet.comparators.frnn import FRNNConfig
+from crevnet.comparators.pred_net import PredNetConfig
 from crevnet.comparators.pred_rnn_plus_plus import PredRNNPlusPlusConfig
 from crevnet.comparators.simvp import SimVPConfig
 from crevnet.comparators.stacked import StackedConfig
@@ -123,6 +124,41 @@ def test_a_folded_network_forgets_the_frames_and_goes_on_from_its_states():
         near(network.unroll(other, 3, static), said)  # all states are as they were at first
         other[:, -1] += 1
         assert not torch.allclose(network.unroll(other, 3, static), said)
+
+
+def test_pred_net_is_surprised_by_what_is_new_alone():
+    """A frame that is as it was said is missed by nothing, whatever it shows."""
+    network = build_tiny("pred_net").eval()
+    history, static = world(network, size=(8, 12))
+    with torch.no_grad():
+        seen = torch.cat((history[:, 0], static), 1)
+        state = network.start(seen[:, None])
+        said = network._expected(0, state[0])
+        quiet = network._miss(said, state[:3])
+        assert not quiet[0].any()
+        missed = network._miss(seen, state[:3])[0]
+        over, under = missed.chunk(2, 1)
+        near(over - under, seen - said)
+        assert not (over * under).any()
+        assert (over > 0).any()
+        assert (under > 0).any()
+
+
+@pytest.mark.parametrize("highest", [0.25, 1.0, None])
+def test_pred_net_says_pixels_between_its_bounds(highest):
+    torch.manual_seed(0)
+    network = build("pred_net", widths=[6], highest=highest).double()
+    start = network.expectations[0].bias
+    assert (start == (0 if highest is None else highest / 2)).all()
+    with torch.no_grad():
+        network.expectations[0].weight.mul_(100)
+        said = network.unroll(world(network)[0], 3)
+    if highest is None:
+        assert said.min() < -1
+        assert said.max() > 1
+    else:
+        assert said.min() == 0
+        assert said.max() == highest
 
 
 @EVERY
@@ -246,6 +282,12 @@ def test_impossible_inputs_are_refused(name):
         (FRNNConfig, {"units": [8, 8]}, "2 units, 8 kernels"),
         (FRNNConfig, {"filters": []}, "0 filters"),
         (FRNNConfig, {"units": [8] * 17, "kernels": [3] * 17}, "17 units, expected at most 16"),
+        (PredNetConfig, {"widths": []}, "0 widths, expected 1 to 16"),
+        (PredNetConfig, {"widths": [4] * 17}, "17 widths, expected 1 to 16"),
+        (PredNetConfig, {"widths": [4, 0]}, "every size is at least 1"),
+        (PredNetConfig, {"widths": [4, "5"]}, "widths: "),
+        (PredNetConfig, {"highest": 0.0}, "highest 0.0, expected above 0"),
+        (PredNetConfig, {"highest": float("inf")}, "highest: 'inf'"),
         (VPNConfig, {"width": 7}, "7 channels, expected an even one"),
         (VPNConfig, {"dilations": []}, "no dilations"),
         (VPNConfig, {"dilations": [0]}, "every size is at least 1"),
@@ -297,6 +339,8 @@ def test_published_parameter_counts_are_met():
         assert count(build("frnn")) == filters + sum(per_unit)
         blocks = 20 * (2 * 256 * 128 + 128 + 256 + 2 * (9 * 4 * 128**2 + 4 * 128))
         cell = 9 * 512 * 1024 + 1024 + 256
+        # as its authors' network for KITTI counts itself, https://github.com/coxlab/prednet/issues/74
+        assert count(build("pred_net")) == 6_915_948
         assert count(build("vpn")) == blocks + cell + (9 + 1) * 256 + 256 + 1
 
 
@@ -339,7 +383,7 @@ def test_every_cell_of_the_tables_is_a_network():
 
 
 def test_small_networks_are_small_and_of_the_same_kind():
-    wanted = {*TABLE_1.values(), *TABLE_2.values(), "simvp", "tau"}
+    wanted = {*TABLE_1.values(), *TABLE_2.values(), "pred_net", "simvp", "tau"}
     assert set(SMALL) == {name for name in wanted if not name.startswith("mnist")}
     with torch.device("meta"):
         for name, small in SMALL.items():
@@ -350,7 +394,9 @@ def test_small_networks_are_small_and_of_the_same_kind():
 
 
 @pytest.mark.parametrize("memory", ["plain", "frugal"])
-@pytest.mark.parametrize("name", ["st_lstm", "e3d_lstm", "frnn", "rpm_st_lstm", "tau_group"])
+@pytest.mark.parametrize(
+    "name", ["st_lstm", "e3d_lstm", "frnn", "pred_net", "rpm_st_lstm", "tau_group"]
+)
 def test_bytes_counted_are_those_that_training_keeps(name, memory):
     network = build_tiny(name, torch.float32)
     history, static = world(network, batch=1, dtype=torch.float32)

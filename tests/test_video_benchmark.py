@@ -48,12 +48,25 @@ models:
     change: {{blocks: [1, 1], modules: 2, anchored: false}}
     sees: 3
     teacher: 1.0
-    training:
+    training: &training
       {{batch: 2, learning_rate: 0.004, threads: 1, accelerator: cpu, log_every: 1,
        evaluate_every: 2}}
+  conv_lstm:
+    network: small_stacked_conv_lstm
+    change: {{cells: 2, width: 5, kernel: 3}}
+    sees: 3
+    teacher: 1.0
+    training: *training
+  pred_net:
+    network: small_pred_net
+    change: {{widths: [4, 5, 6]}}
+    sees: 3
+    teacher: 1.0
+    training: *training
 published:
   Others: {{psnr: 29.3, ssim: 0.925, ssim_at: {{3: 0.84}}}}
 """
+NETWORKS = ("crevnet", "conv_lstm", "pred_net")
 
 
 @pytest.fixture
@@ -65,6 +78,11 @@ def world(tmp_path):
 
 def configured(world, *overrides):
     return read_as(BenchmarkConfig, world / "run.yaml", list(overrides))
+
+
+def rolled_out(network, seen, leads):
+    """The same of a network that is none of CrevNet's."""
+    return network.unroll(seen, len(leads))[:, -len(leads) :]
 
 
 def told(world, *words):
@@ -79,7 +97,7 @@ def test_from_pictures_to_tables(world):
     assert "2 unchanged" in ingest_video(configured(world)).lines[0]
     assert told(world, "benchmark").exit_code == 0
     table = pd.read_csv(world / "out/table.csv", index_col="model")
-    assert {*table.index} == {"copy_last", "zeros", "crevnet"}
+    assert {*table.index} == {"copy_last", "zeros", *NETWORKS}
     # copy-last by hand: `unseen` has 10 frames, so 4 windows of 4 + 3
     data = benchmark_data(configured(world))
     clips = [data.test[i] for i in range(4)]
@@ -95,21 +113,24 @@ def test_from_pictures_to_tables(world):
     assert published.loc["Others", ["PSNR +1", "SSIM +3"]].tolist() == [29.3, 0.84]
     with Image.open(world / "out/pictures/sequence_00001.png") as strip:
         assert strip.mode == "RGB"
-    # the network's own word, from its file alone
-    network, task, _ = load_model(world / "out/models/crevnet.safetensors", "cpu")
-    assert (task.channels, task.leads, task.sees) == (("red", "green", "blue"), (0, 1), 3)
+    # each network's own word, from its file alone
     seen = torch.from_numpy(clips[1].history[None, -3:]).float() / 255
-    with torch.inference_mode():
-        said = forecast(network.eval(), seen, [0, 1, 2]).clamp(0, 1)[0].numpy()
-    kept = np.load(world / "out/scores/crevnet.npy")
-    np.testing.assert_allclose(kept[0], said, atol=1e-5)
-    # the same network at another horizon, not trained again
-    before = (world / "out/models/crevnet.safetensors").read_bytes()
+    files = [world / f"out/models/{name}.safetensors" for name in NETWORKS]
+    for name, path in zip(NETWORKS, files, strict=True):
+        network, task, _ = load_model(path, "cpu")
+        assert (task.channels, task.leads, task.sees) == (("red", "green", "blue"), (0, 1), 3)
+        with torch.inference_mode():
+            frames_of = forecast if name == "crevnet" else rolled_out
+            said = frames_of(network.eval(), seen, [0, 1, 2]).clamp(0, 1)[0].numpy()
+        kept = np.load(world / f"out/scores/{name}.npy")
+        np.testing.assert_allclose(kept[0], said, atol=1e-5)
+    # the same networks at another horizon, not trained again
+    before = [path.read_bytes() for path in files]
     near = configured(world, "test.horizon=1", f"out={world}/next", f"networks={world}/out/models")
     scores = benchmark(near).facts["scores"]
-    assert (world / "out/models/crevnet.safetensors").read_bytes() == before
+    assert [path.read_bytes() for path in files] == before
     assert len(benchmark_data(near).test) == 6
-    assert {*scores} == {"copy_last", "zeros", "crevnet"}
+    assert {*scores} == {"copy_last", "zeros", *NETWORKS}
 
 
 def test_a_benchmark_without_its_drives_says_so(world):
@@ -170,6 +191,8 @@ def test_digits_are_not_ingested_as_videos():
 def test_shipped_configurations_can_be_built(name):
     config = read_as(BenchmarkConfig, ROOT / "configs" / f"{name}.yaml")
     assert config.published["CrevNet"].ssim_at == {3: 0.84, 6: 0.76, 9: 0.7, 12: 0.65}
+    assert {"crevnet_2d", "conv_lstm", "pred_net"} <= {*config.models}
+    assert len({model.sees for model in config.models.values()}) == 1
     for model in config.models:
         description = describe_model(config, model, config.training_horizon)
         assert description["config"]["channels"] == 3

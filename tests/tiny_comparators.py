@@ -8,6 +8,7 @@ import torch
 
 from crevnet.comparators.e3d_lstm import E3DLSTMConfig
 from crevnet.comparators.frnn import FRNNConfig
+from crevnet.comparators.pred_net import PredNetConfig
 from crevnet.comparators.pred_rnn_plus_plus import PredRNNPlusPlusConfig
 from crevnet.comparators.simvp import SimVPConfig
 from crevnet.comparators.stacked import StackedConfig
@@ -38,6 +39,8 @@ CONFIGS = {
         channels=2, static_channels=1, filters=(3, 4), units=(5, 6, 7), kernels=(5, 3, 3)
     ),
     "vpn": VPNConfig(channels=2, static_channels=1, width=6, encoder=3, decoder=2),
+    "pred_net": PredNetConfig(channels=2, static_channels=1, widths=(4, 5)),
+    "pred_net_unbounded": PredNetConfig(channels=2, widths=(6,), highest=None),
     "rpm_conv_lstm": RPM,
     "rpm_st_lstm": replace(RPM, cell="st_lstm", attention="double", static_channels=1),
     "simvp": SIM,

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from crevnet.comparators.e3d_lstm import E3DLSTMConfig
 from crevnet.comparators.frnn import FRNNConfig
+from crevnet.comparators.pred_net import PredNetConfig
 from crevnet.comparators.pred_rnn_plus_plus import PredRNNPlusPlusConfig
 from crevnet.comparators.simvp import SimVPConfig
 from crevnet.comparators.stacked import StackedConfig
@@ -28,6 +29,7 @@ ComparatorConfig = (
     | E3DLSTMConfig
     | FRNNConfig
     | VPNConfig
+    | PredNetConfig
     | SimVPConfig
 )
 
@@ -66,6 +68,8 @@ COMPARATORS: dict[str, ComparatorConfig] = {
     "e3d_lstm": E3DLSTMConfig(bias=False),
     "frnn": FRNNConfig(),
     "vpn": VPNConfig(),
+    # the paper's comparator of car cameras (table 4)
+    "pred_net": PredNetConfig(channels=3),
     # what came after it
     "simvp": SimVPConfig(),
     "tau": SimVPConfig(translator="tau"),
@@ -82,6 +86,7 @@ COMPARATORS: dict[str, ComparatorConfig] = {
     "small_e3d_lstm": E3DLSTMConfig(cells=2, width=24),
     "small_frnn": FRNNConfig(filters=(12, 24), units=(32, 32, 48, 48), kernels=(5, 5, 3, 3)),
     "small_vpn": VPNConfig(width=48, encoder=4, decoder=4),
+    "small_pred_net": PredNetConfig(channels=3, widths=(16, 32, 64)),
     "small_simvp": _SMALL_SIMVP,
     "small_tau": replace(_SMALL_SIMVP, translator="tau"),
 }
