@@ -43,10 +43,11 @@ def report(config: RunConfig) -> Outcome:
     names = list(dict.fromkeys([*config.ladder, *mapped_models(config)]))
     errors = join([score_city(config, city, names) for city in config.chosen_cities()])
     made = make_maps(config, BOTH, SHOWN)
+    said = _said(errors)
     title = f"{errors.edition.title}: where the forecasts stand"
     body = [
         web.heading(title, 1),
-        *_ladder(errors),
+        *_ladder(errors, said),
         *_curves(config, errors, made),
         *_maps(made),
         *_failures(errors),
@@ -54,7 +55,7 @@ def report(config: RunConfig) -> Outcome:
     ]
     path = write_text(config.out / "report.html", web.page(title, body))
     key = f"{errors.edition.name}-report"
-    publish_markdown(key, f"# {title}\n\n{' '.join(_said(errors))}", title)
+    publish_markdown(key, f"# {title}\n\n{' '.join(said)}", title)
     publish_table(f"{key}-ladder", in_units(errors.table(), errors.edition)[0], "The ladder")
     for city in made:
         for (data, kind, theme), picture in city.pictures.items():
@@ -62,7 +63,7 @@ def report(config: RunConfig) -> Outcome:
                 publish_image(f"{key}-{data.stem}-{kind}", picture, SHOWN[kind])
     size = path.stat().st_size
     return Outcome(
-        [*_said(errors), f"report: {path} ({size / 1e6:.1f} MB)"],
+        [*said, f"report: {path} ({size / 1e6:.1f} MB)"],
         {"report": str(path), "bytes": size, "scores": errors.leaderboard().to_dict()},
     )
 
@@ -85,7 +86,7 @@ def _said(errors: Errors) -> list[str]:
     return said
 
 
-def _ladder(errors: Errors) -> list[str]:
+def _ladder(errors: Errors, said: list[str]) -> list[str]:
     scaled, unit = in_units(errors.table(), errors.edition)
     shown = scaled[::-1].reset_index(names="forecast")
     windows = len(errors.rows[["city", "day", "slot"]].drop_duplicates())
@@ -96,7 +97,7 @@ def _ladder(errors: Errors) -> list[str]:
         "sorts by it."
     )
     return [
-        web.paragraph(" ".join(_said(errors)), "lead"),
+        web.paragraph(" ".join(said), "lead"),
         web.table(shown, best=str(shown["forecast"].iloc[0])),
         web.paragraph(note, "soft"),
     ]
