@@ -93,7 +93,8 @@ class HeadLearner(Learner):
     def forward(self, batch: DetectionBatch, memory: MemoryMode = "plain") -> Tensor:
         """Return the batch's loss, a float32 scalar."""
         features = batch.seen if batch.seen.is_floating_point() else self.frozen(batch.seen)
-        return self.loss(*self.head(features), batch.targets).float()
+        logits, codes, anchors = self.head(features)
+        return self.loss(logits, codes, anchors, batch.targets).float()
 
 
 class Detector:
@@ -118,9 +119,14 @@ class Detector:
 
     def timed(self, frames: Tensor, clock: Callable[[], float]) -> tuple[Detections, float]:
         """Find objects in one clip `(1, T, 3, H, W)`; say also how many seconds that took."""
-        wait = torch.cuda.synchronize if frames.is_cuda else lambda: None
-        wait()
+        _wait(frames)
         began = clock()
         found = self.detect(frames)[0]
-        wait()
+        _wait(frames)
         return found, clock() - began
+
+
+def _wait(frames: Tensor) -> None:
+    """Wait for a GPU: it is asked and not waited for."""
+    if frames.is_cuda:
+        torch.cuda.synchronize(frames.device)

@@ -106,14 +106,19 @@ class DetectionConfig(Section):
     title: str = Field("KITTI detection", description="Of the tables.")
     network: Path = Field(description="A trained CrevNet's file, as `t4c benchmark` makes it.")
     out: Path = Field(description="Where heads, detections, tables and pictures go.")
+    trained: Path | None = Field(
+        None, description="Where trained heads are; `out`/heads, if not given."
+    )
     height: int = Field(128, ge=16, description="Rows that a whole picture is resized to.")
     width: int = Field(416, ge=16, description="Columns.")
     training: Pictures = Field(description="Pictures to learn from.")
     test: Pictures = Field(description="Pictures to find objects in; labelled or not.")
     mirror: bool = Field(True, description="Learn from mirror images too.")
-    keep_features: bool = Field(
-        False,
-        description="Look at each picture once and keep the features in memory: for few pictures.",
+    keep: Literal["nothing", "frames", "features"] = Field(
+        "frames",
+        description="Of pictures to learn from, in memory, so as to read each once: the resized "
+        "frames, 0.64 MB a picture; or what a head is given of them, and of their mirror images, "
+        "so that the CrevNet looks once: for few pictures.",
     )
     heads: dict[Annotated[str, Field(pattern=rf"^{TRAINED}$")], Head] = Field(
         min_length=1, description="Heads to train, by name."
@@ -126,11 +131,15 @@ class DetectionConfig(Section):
 
     @model_validator(mode="after")
     def _together(self) -> DetectionConfig:
-        if self.keep_features and (
-            many := [n for n, head in self.heads.items() if head.training.devices > 1]
-        ):
-            raise ValueError(f"heads {many}: several devices, and keep_features")
+        many = [n for n, head in self.heads.items() if head.training.precision != "32"]
+        if self.keep == "features" and many:
+            raise ValueError(f"keep: features, which are float32; heads {many} have another one")
         return self
+
+    @property
+    def heads_folder(self) -> Path:
+        """Where trained heads are."""
+        return self.trained or self.out / "heads"
 
     @property
     def size(self) -> tuple[int, int]:

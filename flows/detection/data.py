@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from crevnet.detection.batch import DetectionBatch, Target, side_by_side
 from flows.detection.config import DetectionConfig
-from pipeline.kitti.boxes import as_boxes, clipped, mirrored, scaled
+from pipeline.kitti.boxes import Size, as_boxes, mirrored, scaled
 from pipeline.kitti.labels import KittiObject
 from pipeline.kitti.objects import ObjectFolder
 from pipeline.kitti.rules import DIFFICULTIES, DONT_CARE, RULES
@@ -43,19 +44,17 @@ def learned(one: KittiObject) -> int | None:
     return None if kind == DONT_CARE else 0
 
 
-def target_of(
-    labels: Sequence[KittiObject], whole: tuple[int, int], size: tuple[int, int], mirror: bool
-) -> Target:
+def target_of(labels: Sequence[KittiObject], whole: Size, size: Size, mirror: bool) -> Target:
     """Return the target of a resized picture.
 
     Args:
-        labels: In pixels of the picture on disk.
+        labels: In pixels of the picture on disk, cut to it.
         whole: Its rows and columns.
         size: Those that it is resized to.
         mirror: Of its mirror image.
     """
     kinds = [learned(one) for one in labels]
-    boxes = scaled(clipped(as_boxes(labels), whole), whole, size)
+    boxes = scaled(as_boxes(labels), whole, size)
     if mirror:
         boxes = mirrored(boxes, size[1])
     told = [place for place, kind in enumerate(kinds) if kind]
@@ -87,22 +86,25 @@ class PictureBatches:
         batch: Pictures of a batch, over all processes.
         seed: Of order and mirrors.
         mirror: Whether to mirror half of them.
-        features: Turns `(1, T, 3, H, W)` frames into features once and for all, kept in memory;
-            none leaves frames to the learner.
+        keep: What to keep in memory of a picture once it is read: nothing, its frames, or the
+            features that are then what the learner is given.
+        see: Turns `(1, T, 3, H, W)` frames into features, for these.
         world: Processes.
         rank: Which of them.
     """
 
     folder: ObjectFolder
     numbers: Sequence[int]
-    size: tuple[int, int]
+    size: Size
     batch: int
     seed: int
     mirror: bool = True
-    features: Callable[[Tensor], Tensor] | None = None
+    keep: Literal["nothing", "frames", "features"] = "nothing"
+    see: Callable[[Tensor], Tensor] | None = None
     world: int = 1
     rank: int = 0
-    _kept: dict[tuple[int, bool], tuple[Tensor, Target]] = field(default_factory=dict)
+    _frames: dict[int, tuple[Frames, Size]] = field(default_factory=dict)
+    _features: dict[tuple[int, bool], Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Batches of an epoch."""
@@ -124,15 +126,21 @@ class PictureBatches:
             )
 
     def _example(self, number: int, mirror: bool) -> tuple[Tensor, Target]:
-        if (number, mirror) in self._kept:
-            return self._kept[number, mirror]
-        frames, whole = self.folder.read_frames(number, self.size)
+        frames, whole = self._read(number)
         target = target_of(self.folder.read_labels(number), whole, self.size, mirror)
-        seen = as_clip(frames, mirror)
-        if self.features is not None:
-            seen = self.features(seen[None])[0].cpu()
-            self._kept[number, mirror] = seen, target
-        return seen, target
+        if self.keep != "features" or self.see is None:
+            return as_clip(frames, mirror), target
+        if (number, mirror) not in self._features:
+            self._features[number, mirror] = self.see(as_clip(frames, mirror)[None])[0].cpu()
+        return self._features[number, mirror], target
+
+    def _read(self, number: int) -> tuple[Frames, Size]:
+        if number in self._frames:
+            return self._frames[number]
+        found = self.folder.read_frames(number, self.size)
+        if self.keep != "nothing":
+            self._frames[number] = found
+        return found
 
 
 def learned_from(config: DetectionConfig, numbers: Sequence[int]) -> str:

@@ -54,7 +54,7 @@ class TrainedHead:
 
 def head_path(config: DetectionConfig, name: str) -> Path:
     """Return the file of a head."""
-    return config.out / "heads" / f"{name}.safetensors"
+    return config.heads_folder / f"{name}.safetensors"
 
 
 def settings_of(config: DetectionConfig, name: str) -> TrainingSettings:
@@ -114,7 +114,7 @@ def train_head(config: DetectionConfig, name: str) -> TrainedHead:
     except (RuntimeError, ValueError) as fault:
         raise ConfigError(f"heads.{name}.training: {str(fault).splitlines()[0]}") from None
     torch.manual_seed(settings.seed)
-    path, place = head_path(config, name), config.out / "heads" / name
+    path, place = head_path(config, name), config.heads_folder / name
 
     def see(frames: Tensor) -> Tensor:
         features: Tensor = frozen(frames.to(fabric.device))
@@ -133,7 +133,8 @@ def train_head(config: DetectionConfig, name: str) -> TrainedHead:
         settings.batch,
         settings.seed,
         config.mirror,
-        see if config.keep_features else None,
+        config.keep,
+        see,
         fabric.world_size,
         fabric.global_rank,
     )

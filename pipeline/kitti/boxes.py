@@ -30,7 +30,7 @@ def as_boxes(objects: Sequence[KittiObject]) -> Boxes:
 def scaled(boxes: Boxes, before: Size, after: Size) -> Boxes:
     """Return where boxes are once the whole picture is resized; the way back has sizes swapped."""
     down, across = after[0] / before[0], after[1] / before[1]
-    return boxes * np.array([across, down, across, down])
+    return np.asarray(boxes * np.array([across, down, across, down]))
 
 
 def mirrored(boxes: Boxes, width: float) -> Boxes:
