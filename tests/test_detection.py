@@ -47,10 +47,8 @@ def target(boxes=(), classes=(), ignored=()):
 def head_on(frozen, **change):
     given = {"width": 8, "depth": 1, "sizes": ((8.0, 14.0), (28.0,)), "ratios": (0.5, 2.0)}
     torch.manual_seed(1)
-    config = HeadConfig(frozen.channels, frozen.parts, frozen.network.config.factor)
-    return DetectionHead(
-        HeadConfig(config.channels, config.parts, config.stride, **(given | change))
-    )
+    config = HeadConfig(frozen.channels, frozen.network.config.factor)
+    return DetectionHead(HeadConfig(config.channels, config.stride, **(given | change)))
 
 
 # --- features
@@ -203,7 +201,7 @@ def test_other_files_are_no_heads(tmp_path):
     data = path.read_bytes()
     for spoiled, said in (
         (data[: len(data) // 2], "not a whole safetensors file"),
-        (data.replace(b'\\"parts\\"', b'\\"farts\\"'), "header is not one of a head"),
+        (data.replace(b'\\"depth\\"', b'\\"death\\"'), "header is not one of a head"),
         (data.replace(b'\\"width\\": 8', b'\\"width\\": 9'), "weights do not fit"),
     ):
         assert spoiled != data
@@ -347,4 +345,4 @@ def test_a_clip_is_seen_alike_alone_and_beside_others():
 )
 def test_impossible_heads_are_refused(change, said):
     with pytest.raises(ValueError, match=said):
-        HeadConfig(48, 2, 4, **change)
+        HeadConfig(48, 4, **change)

@@ -81,7 +81,7 @@ def test_from_pictures_to_average_precision(street):
     assert again["Car easy"]["AP11"] == ours["Car easy"]
     for name in ("table.md", "table.csv", "ap_both.md", "detections_both.png"):
         assert (out / name).stat().st_size
-    assert "Others (published, KITTI's test pictures)" in (out / "table.md").read_text()
+    assert "Others (published)" in (out / "table.md").read_text()
     _, origin, extra = read_provenance(out / "heads" / "both.safetensors")
     assert origin.weights == origin.weights_after == fingerprint(tiny())
     assert extra["learned"]["stills"] == 3

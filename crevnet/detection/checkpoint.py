@@ -99,7 +99,6 @@ def load_head(path: Path, frozen: FrozenCrevNet) -> DetectionHead:
         "inputs": (origin.inputs, frozen.inputs),
         "scale": (origin.scale, frozen.scale),
         "channels": (config.channels, frozen.channels),
-        "parts": (config.parts, frozen.parts),
         "stride": (config.stride, frozen.network.config.factor),
     }
     faults = [f"{name} {was}, here {now}" for name, (was, now) in wanted.items() if was != now]

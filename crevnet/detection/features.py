@@ -94,12 +94,8 @@ class FrozenCrevNet(nn.Module):
     @property
     def channels(self) -> int:
         """Channels of what it gives."""
-        return self.parts * part_channels(self.network.config)
-
-    @property
-    def parts(self) -> int:
-        """Halves and masks side by side, of equally many channels."""
-        return len(feature_names(self.network.config, self.inputs))
+        config = self.network.config
+        return len(feature_names(config, self.inputs)) * part_channels(config)
 
     @torch.no_grad()
     def forward(self, frames: Tensor) -> Tensor:

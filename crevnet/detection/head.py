@@ -17,8 +17,6 @@ class HeadConfig:
 
     Attributes:
         channels: Of the features it sees.
-        parts: Equal parts of these channels, each normalised by itself: halves and masks are of
-            different size.
         stride: Pixels of a frame for one cell of the features, along each side.
         classes: Kinds it tells apart, in order; nothing at all is told apart from them too.
         width: Channels of its own maps.
@@ -31,7 +29,6 @@ class HeadConfig:
     """
 
     channels: int
-    parts: int
     stride: int
     classes: tuple[str, ...] = ("Car", "Pedestrian", "Cyclist")
     width: int = 64
@@ -41,12 +38,10 @@ class HeadConfig:
     ratios: tuple[float, ...] = field(default=RATIOS)
 
     def __post_init__(self) -> None:
-        if min(self.channels, self.parts, self.stride, self.width, self.finer) < 1:
+        if min(self.channels, self.stride, self.width, self.finer) < 1:
             raise ValueError(f"{self}: every size is at least 1")
         if self.depth < 0 or not self.classes or len({*self.classes}) < len(self.classes):
             raise ValueError(f"depth {self.depth}, classes {self.classes}: expected each once")
-        if self.channels % self.parts:
-            raise ValueError(f"{self.channels} channels in {self.parts} parts")
         if self.channels % self.finer**2 or self.stride % self.finer:
             raise ValueError(
                 f"{self.channels} channels of stride {self.stride}, {self.finer} times finer"
@@ -72,7 +67,8 @@ class DetectionHead(nn.Module):
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
         self.config = config
-        self.norm = nn.GroupNorm(config.parts, config.channels)
+        # each channel by itself: a mask differs less over a frame than from one channel to the next
+        self.norm = nn.GroupNorm(config.channels, config.channels)
         self.shuffle = nn.PixelShuffle(config.finer)
         self.enter = nn.Conv2d(config.channels // config.finer**2, config.width, 1)
         self.first = nn.Sequential(*(_block(config.width, 1) for _ in range(config.depth)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from statistics import median
 import torch
 
 from crevnet.detection.checkpoint import load_head
-from crevnet.detection.detector import Choice, Detections, Detector
+from crevnet.detection.detector import Choice, Detections, Detector, Seconds
 from crevnet.devices import find_device
 from flows.detection.config import DetectionConfig
 from flows.detection.data import as_clip
@@ -32,6 +31,7 @@ class Found:
         folder: A file a picture, in KITTI's format.
         boxes: How many in all.
         seconds: Median time from the bytes of four frames to boxes, one picture at a time.
+        cpu_seconds: The same of the processor, however busy others keep it.
         device: Where.
         threads: Of the processor.
     """
@@ -39,6 +39,7 @@ class Found:
     folder: Path
     boxes: int
     seconds: float
+    cpu_seconds: float
     device: str
     threads: int
 
@@ -97,7 +98,7 @@ def find_objects(config: DetectionConfig, name: str) -> Found:
     choice = Choice(tell.least, tell.overlap, tell.candidates, tell.most)
     detector = Detector(frozen.to(device), head.to(device), choice)
     numbers, folder = config.test.numbers(), config.out / "detections" / name
-    taken: list[float] = []
+    taken: list[Seconds] = []
     boxes = 0
     with progress(f"detect {name}", len(numbers)) as tick:
         for number in numbers:
@@ -105,7 +106,7 @@ def find_objects(config: DetectionConfig, name: str) -> Found:
             clip = as_clip(frames)[None].to(device)
             if not taken:
                 detector.detect(clip)  # the first is slow for other reasons
-            found, seconds = detector.timed(clip, time.perf_counter)
+            found, seconds = detector.timed(clip)
             taken.append(seconds)
             objects = as_objects(found, config.classes, config.size, whole)
             boxes += len(objects)
@@ -113,7 +114,8 @@ def find_objects(config: DetectionConfig, name: str) -> Found:
             tick(f"{number:06d}")
     _leave(folder, numbers)
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return Found(folder, boxes, median(taken), kind, torch.get_num_threads())
+    wall, cpu = (median(times) for times in zip(*taken, strict=True))
+    return Found(folder, boxes, wall, cpu, kind, torch.get_num_threads())
 
 
 def as_objects(

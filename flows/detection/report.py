@@ -52,8 +52,8 @@ def report(
     for name, of_head in found.items():
         outcome.lines.append(
             f"{name}: {of_head.boxes} boxes -> {of_head.folder}; {of_head.fps:.2f} pictures a "
-            f"second on {of_head.device}, {of_head.threads} threads, one at a time, from the bytes "
-            "of four frames to boxes"
+            f"second on {of_head.device}, {of_head.threads} threads, {of_head.cpu_seconds:.2f} "
+            "CPU-seconds each, one at a time, from the bytes of four frames to boxes"
         )
         facts = asdict(of_head) | {"fps": of_head.fps, "folder": str(of_head.folder)}
         if name in trained:
@@ -105,7 +105,7 @@ def _score(config: DetectionConfig, found: Mapping[str, Found], outcome: Outcome
     for name, published in config.published.items():
         values = (*published.car, *published.pedestrian, *published.cyclist)
         quoted = dict(zip(COLUMNS, values, strict=True))
-        rows[f"{name} (published, KITTI's test pictures)"] = _row(pd.Series(quoted))
+        rows[f"{name} (published)"] = _row(pd.Series(quoted))
     table = pd.DataFrame.from_dict(rows, orient="index", columns=[*COLUMNS, "mAP", "FPS"])
     table.index.name = "AP11"
     publish_table("detection", table, config.title)

@@ -79,7 +79,6 @@ def shape_of(config: DetectionConfig, name: str, frozen: FrozenCrevNet) -> HeadC
     try:
         return HeadConfig(
             frozen.channels,
-            frozen.parts,
             frozen.network.config.factor,
             config.classes,
             head.width,
