@@ -19,7 +19,7 @@ from crevnet.devices import refuse_batch_norm, total
 from crevnet.evaluation import Evaluation, evaluate
 from crevnet.interruption import Interrupted, Signals
 from crevnet.learner import Learner, LearnerBatch
-from crevnet.objectives import Trainee
+from crevnet.objectives import correction_of
 from crevnet.optimisation import rate
 from crevnet.settings import TrainingSettings
 from crevnet.training_folder import TrainingFolder
@@ -122,8 +122,7 @@ class Loop:
         now.learning_rate = settings.learning_rate * rate(
             settings.schedule, settings.warmup, self.progress
         )
-        loss = 0.0
-        windows: list[str] = []
+        loss, windows = 0.0, list[str]()
         for part in range(settings.accumulate):
             batch = next(stream)
             value = self._learn(batch, last=part == settings.accumulate - 1)
@@ -178,9 +177,8 @@ class Loop:
 
     def _evaluate(self) -> dict[str, float]:
         """Score the network; return the parts of the score by name."""
-        assert self.held_out is not None
-        assert isinstance(self.trainee, Trainee)
-        now, correction, held_out = self.kept.now, self.trainee.correction, self.held_out
+        now, correction, held_out = self.kept.now, correction_of(self.trainee), self.held_out
+        assert held_out is not None
         began = now.seconds
         if now.naive is None and correction.task.base != "none":
             now.naive = evaluate(correction, held_out, self.fabric, naive=True).to_list()

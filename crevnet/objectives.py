@@ -110,6 +110,17 @@ class Trainee(Learner):
         return self.objective(self.correction, batch, memory).float()
 
 
+def correction_of(learner: Learner) -> Correction:
+    """Return what forecasts.
+
+    Raises:
+        ValueError: It learns something else, and cannot be scored on windows.
+    """
+    if not isinstance(learner, Trainee):
+        raise ValueError(f"windows to score a {type(learner).__name__}, which says no forecast")
+    return learner.correction
+
+
 def mean_square(said: Tensor, truth: Tensor, weights: Sequence[float] | None = None) -> Tensor:
     """Mean squared error of `(B, L, C, H, W)`, channels weighted; a scalar."""
     error = (said - truth).square()

@@ -14,7 +14,7 @@ from crevnet.evaluation import Evaluation
 from crevnet.interruption import Signals
 from crevnet.learner import Learner
 from crevnet.loop import Batches, Loop
-from crevnet.objectives import Trainee
+from crevnet.objectives import correction_of
 from crevnet.settings import TrainingSettings
 from crevnet.training_folder import SaveBest, TrainingFolder
 from crevnet.training_state import Progress, Table
@@ -72,13 +72,13 @@ def train(
         OtherProcessError: Another process could not begin.
         TrainingStateError: The folder's state is damaged, or another training's; the folder is in
             use, or not one that all processes share.
-        ValueError: There are no batches, or the network has batch norm and there are several
-            processes.
+        ValueError: There are no batches; the network has batch norm and there are several
+            processes; or there are held-out windows, and the learner is no `Trainee`.
     """
     if not len(batches):
         raise ValueError("no batches to train on")
-    if held_out is not None and not isinstance(trainee, Trainee):
-        raise ValueError(f"held-out windows for a {type(trainee).__name__}, which says no forecast")
+    if held_out is not None:
+        correction_of(trainee)
     own = fabric is None
     fabric = fabric or start_fabric(settings)
     kept = TrainingFolder(folder, trainee, settings, fabric, save_best)

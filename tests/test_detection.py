@@ -165,6 +165,14 @@ def test_training_a_head_leaves_the_network_as_it_was(tmp_path, features):
     assert all(p.grad is None and not p.requires_grad for p in frozen.parameters())
 
 
+def test_windows_to_score_are_not_for_heads(tmp_path):
+    frozen = FrozenCrevNet(tiny(), "masks")
+    learner = HeadLearner(frozen, head_on(frozen), MultiBox())
+    settings = TrainingSettings(batch=2, steps=1, accelerator="cpu", threads=1)
+    with pytest.raises(ValueError, match="windows to score a HeadLearner"):
+        train(learner, Given(clips(2), [target()] * 2), [], settings, tmp_path)
+
+
 def test_weights_that_changed_are_told_and_nothing_is_saved(tmp_path):
     frozen = FrozenCrevNet(tiny(), "masks")
     head = head_on(frozen)
