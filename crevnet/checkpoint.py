@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,6 +28,7 @@ FORMAT = "crevnet-1"
 MODEL_FORMAT = "t4c-model-1"
 HEADER_LIMIT = 16 * 2**20
 Shapes = dict[str, tuple[int, ...]]
+N = TypeVar("N", bound=nn.Module)
 
 
 class CheckpointError(Exception):
@@ -35,7 +37,7 @@ class CheckpointError(Exception):
 
 def save(model: CrevNet, path: Path) -> Path:
     """Write a network whole: beside, flushed, then renamed; the same network, the same bytes."""
-    return _write(model, path, {FORMAT: _text(model.config.to_dict())})
+    return write_file(model, path, {FORMAT: header_text(model.config.to_dict())})
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> CrevNet:
@@ -45,7 +47,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> CrevNet:
         CheckpointError: There is no such file; it is truncated, or another kind of file; or its
             weights are not those of its config.
     """
-    value, shapes = _read_header(path, FORMAT)
+    value, shapes = read_header(path, FORMAT)
     try:
         if not isinstance(value, dict):
             raise ValueError(f"a {type(value).__name__}")
@@ -71,7 +73,7 @@ def save_model(path: Path, network: nn.Module, task: Task, extra: dict[str, Any]
         ValueError: `extra` is not made of plain, finite values, or is too long for a header.
     """
     value = {"network": describe(network), "task": task.to_dict(), "extra": extra}
-    return _write(network, path, {MODEL_FORMAT: _text(value)})
+    return write_file(network, path, {MODEL_FORMAT: header_text(value)})
 
 
 def load_model(
@@ -97,7 +99,7 @@ def read_description(path: Path) -> tuple[Description, Task, dict[str, Any]]:
 
 
 def _read_model(path: Path) -> tuple[Description, Task, dict[str, Any], Shapes]:
-    value, shapes = _read_header(path, MODEL_FORMAT)
+    value, shapes = read_header(path, MODEL_FORMAT)
     try:
         if not isinstance(value, dict) or set(value) != {"network", "task", "extra"}:
             found = sorted(value) if isinstance(value, dict) else type(value).__name__
@@ -111,7 +113,8 @@ def _read_model(path: Path) -> tuple[Description, Task, dict[str, Any], Shapes]:
     return value["network"], task, value["extra"], shapes
 
 
-def _write(network: nn.Module, path: Path, header: dict[str, str]) -> Path:
+def write_file(network: nn.Module, path: Path, header: dict[str, str]) -> Path:
+    """Write a module's weights under a header, whole; the same values, the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     state = {
@@ -128,15 +131,24 @@ def _write(network: nn.Module, path: Path, header: dict[str, str]) -> Path:
         raise
 
 
-def _text(value: dict[str, Any]) -> str:
+def header_text(value: dict[str, Any]) -> str:
+    """Return plain values as a header holds them.
+
+    Raises:
+        ValueError: They are not plain and finite, or too long.
+    """
     text = json.dumps(value, sort_keys=True, allow_nan=False)
     if len(text) > HEADER_LIMIT // 2:
         raise ValueError(f"{len(text)} characters, expected at most {HEADER_LIMIT // 2}")
     return text
 
 
-def _read_header(path: Path, wanted: str) -> tuple[Any, Shapes]:
-    """Return the value in the header, and the shapes of the weights; reads no weights."""
+def read_header(path: Path, wanted: str) -> tuple[Any, Shapes]:
+    """Return the value in the header, and the shapes of the weights; reads no weights.
+
+    Raises:
+        CheckpointError: There is no such file; it is truncated, or another kind of file.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
@@ -172,9 +184,24 @@ def _load(
             f"{path}: weights do not fit the config: {len(found)} tensors, "
             f"expected at least {layers(config)}"
         )
+    network = read_network(path, lambda: from_description(description), found)
+    return network.to(device)
+
+
+def read_network(path: Path, build: Callable[[], N], found: Shapes) -> N:
+    """Return a network with the weights of a file, built once they are known to fit.
+
+    Args:
+        path: The file.
+        build: Makes the network that its header tells of.
+        found: Shapes of its weights, as `read_header` told them.
+
+    Raises:
+        CheckpointError: There can be no such network, or the weights are not its.
+    """
     try:
         with torch.device("meta"):
-            state = from_description(description).state_dict()
+            state = build().state_dict()
         expected = {name: tuple(value.shape) for name, value in state.items()}
     except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as fault:
         said = str(fault).splitlines()[0]
@@ -186,7 +213,7 @@ def _load(
             if found.get(name) != expected.get(name)
         ]
         raise CheckpointError(f"{path}: weights do not fit the config: {'; '.join(faults[:5])}")
-    network = from_description(description)
+    network = build()
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             weights = {name: file.get_tensor(name) for name in found}
@@ -200,4 +227,4 @@ def _load(
     if mistyped:
         raise CheckpointError(f"{path}: weights do not fit the config: {'; '.join(mistyped[:5])}")
     network.load_state_dict(weights)
-    return network.to(device)
+    return network

@@ -18,7 +18,8 @@ from crevnet.budget import Clock
 from crevnet.devices import refuse_batch_norm, total
 from crevnet.evaluation import Evaluation, evaluate
 from crevnet.interruption import Interrupted, Signals
-from crevnet.objectives import Trainee
+from crevnet.learner import Learner, LearnerBatch
+from crevnet.objectives import correction_of
 from crevnet.optimisation import rate
 from crevnet.settings import TrainingSettings
 from crevnet.training_folder import TrainingFolder
@@ -35,7 +36,7 @@ class Batches(Protocol):
         """Batches of an epoch, the same number for every process."""
         ...
 
-    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int, first: int = 0) -> Iterator[LearnerBatch]:
         """Yield an epoch's batches from one on: the same, whether those before were read or not."""
         ...
 
@@ -49,7 +50,7 @@ class Loop:
 
     def __init__(
         self,
-        trainee: Trainee,
+        trainee: Learner,
         batches: Batches,
         held_out: Iterable[Batch] | None,
         settings: TrainingSettings,
@@ -99,7 +100,7 @@ class Loop:
         now = self.kept.now
         return self.budget.progress(now.step, now.seconds, now.cpu_seconds)
 
-    def _step(self, stream: Iterator[Batch]) -> None:
+    def _step(self, stream: Iterator[LearnerBatch]) -> None:
         with self._undone():
             loss, asked = self._gradient(stream)
         now = self.kept.now
@@ -115,14 +116,13 @@ class Loop:
         if asked:
             raise self._interrupted()
 
-    def _gradient(self, stream: Iterator[Batch]) -> tuple[float, bool]:
+    def _gradient(self, stream: Iterator[LearnerBatch]) -> tuple[float, bool]:
         """Gather a step's gradient; return its loss, and whether to stop after the step."""
         now, settings = self.kept.now, self.settings
         now.learning_rate = settings.learning_rate * rate(
             settings.schedule, settings.warmup, self.progress
         )
-        loss = 0.0
-        windows: list[str] = []
+        loss, windows = 0.0, list[str]()
         for part in range(settings.accumulate):
             batch = next(stream)
             value = self._learn(batch, last=part == settings.accumulate - 1)
@@ -140,7 +140,7 @@ class Loop:
             raise DivergedError(f"step {now.step + 1}: gradient {now.grad_norm}; windows {said}")
         return loss, asked
 
-    def _learn(self, batch: Batch, *, last: bool) -> float:
+    def _learn(self, batch: LearnerBatch, *, last: bool) -> float:
         """Add a batch's gradients to the step's; return its loss."""
         now, fabric = self.kept.now, self.fabric
         _seed(self.settings.seed, now.batches, fabric.global_rank)
@@ -177,7 +177,7 @@ class Loop:
 
     def _evaluate(self) -> dict[str, float]:
         """Score the network; return the parts of the score by name."""
-        now, correction, held_out = self.kept.now, self.trainee.correction, self.held_out
+        now, correction, held_out = self.kept.now, correction_of(self.trainee), self.held_out
         assert held_out is not None
         began = now.seconds
         if now.naive is None and correction.task.base != "none":
@@ -239,7 +239,7 @@ class Loop:
         return Interrupted(f"{reason} after step {step}; run again to go on", step)
 
 
-def _stream(batches: Batches, epoch: int, position: int) -> Iterator[Batch]:
+def _stream(batches: Batches, epoch: int, position: int) -> Iterator[LearnerBatch]:
     while True:
         yield from batches.batches(epoch, position)
         epoch, position = epoch + 1, 0

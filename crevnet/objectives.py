@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from crevnet.autoencoder import MemoryMode
 from crevnet.batch import Batch, frames
 from crevnet.correction import Correction
+from crevnet.learner import Learner
 from crevnet.loss import clip_loss
 from crevnet.structural import structural_similarity
 
@@ -93,17 +94,38 @@ class TeacherForcing:
         return loss / task.scale**2
 
 
-class Trainee(nn.Module):
-    """A correction and what it minimises: one forward pass from batch to loss, as DDP asks."""
+class Trainee(Learner):
+    """A correction and what it minimises."""
 
     def __init__(self, correction: Correction, objective: Objective) -> None:
         super().__init__()
         self.correction = correction
         self.objective = objective
 
+    @property
+    def network(self) -> nn.Module:
+        """The correction's."""
+        return self.correction.network
+
+    def identity(self) -> dict[str, Any]:
+        """Return the task and the objective."""
+        task = {f"task: {name}": value for name, value in self.correction.task.to_dict().items()}
+        return {**task, "objective": repr(self.objective)}
+
     def forward(self, batch: Batch, memory: MemoryMode = "plain") -> Tensor:
         """Return the batch's loss, a float32 scalar."""
         return self.objective(self.correction, batch, memory).float()
+
+
+def correction_of(learner: Learner) -> Correction:
+    """Return what forecasts.
+
+    Raises:
+        ValueError: It learns something else, and cannot be scored on windows.
+    """
+    if not isinstance(learner, Trainee):
+        raise ValueError(f"windows to score a {type(learner).__name__}, which says no forecast")
+    return learner.correction
 
 
 def mean_square(said: Tensor, truth: Tensor, weights: Sequence[float] | None = None) -> Tensor:

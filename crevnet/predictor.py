@@ -122,6 +122,21 @@ class Predictor(nn.Module):
                 spatial.append(m)
         return (a, b), Memory(tuple(hidden), tuple(cell), tuple(spatial))
 
+    def gates(self, after: Memory) -> tuple[Tensor, ...]:
+        """Return each module's gate in the step that left a memory: the paper's attention masks.
+
+        A gate follows from the module's hidden state alone, which the memory holds.
+
+        Args:
+            after: What `forward` returned.
+
+        Returns:
+            A `(B, width, [D,] h, w)` for each module, in (0, `gate_cap`).
+        """
+        return tuple(
+            rpm.gate(hidden) for rpm, hidden in zip(self._rpms(), after.hidden, strict=True)
+        )
+
     def invert(
         self, halves: Halves, before: Memory, after: Memory, *, limit: float = 1e6
     ) -> tuple[Halves, float]:

@@ -12,8 +12,9 @@ from crevnet.batch import Batch
 from crevnet.devices import end_processes, start_fabric
 from crevnet.evaluation import Evaluation
 from crevnet.interruption import Signals
+from crevnet.learner import Learner
 from crevnet.loop import Batches, Loop
-from crevnet.objectives import Trainee
+from crevnet.objectives import correction_of
 from crevnet.settings import TrainingSettings
 from crevnet.training_folder import SaveBest, TrainingFolder
 from crevnet.training_state import Progress, Table
@@ -37,7 +38,7 @@ class TrainingReport:
 
 
 def train(
-    trainee: Trainee,
+    trainee: Learner,
     batches: Batches,
     held_out: Iterable[Batch] | None,
     settings: TrainingSettings,
@@ -53,9 +54,10 @@ def train(
     and read by all. The network is left with its last own weights, not the best or averaged ones.
 
     Args:
-        trainee: Network, task and objective, with weights as they shall begin.
+        trainee: What learns: a `Trainee`, or another `Learner`, with weights as they shall begin.
         batches: This process's share.
-        held_out: This process's share of windows to score on, read anew for every evaluation.
+        held_out: This process's share of windows to score on, read anew for every evaluation; for
+            a `Trainee` only.
         settings: How.
         folder: Where; one training each.
         fabric: Started, see `start_fabric`, and the caller's to end; else started and ended here.
@@ -70,11 +72,13 @@ def train(
         OtherProcessError: Another process could not begin.
         TrainingStateError: The folder's state is damaged, or another training's; the folder is in
             use, or not one that all processes share.
-        ValueError: There are no batches, or the network has batch norm and there are several
-            processes.
+        ValueError: There are no batches; the network has batch norm and there are several
+            processes; or there are held-out windows, and the learner is no `Trainee`.
     """
     if not len(batches):
         raise ValueError("no batches to train on")
+    if held_out is not None:
+        correction_of(trainee)
     own = fabric is None
     fabric = fabric or start_fabric(settings)
     kept = TrainingFolder(folder, trainee, settings, fabric, save_best)

@@ -17,7 +17,7 @@ from crevnet.averaging import Average
 from crevnet.curves import Curves, Row
 from crevnet.devices import first_process_first, least_and_most
 from crevnet.folder_lock import FolderInUseError, FolderLock
-from crevnet.objectives import Trainee
+from crevnet.learner import Learner
 from crevnet.optimisation import adamw
 from crevnet.settings import TrainingSettings
 from crevnet.training_state import (
@@ -43,13 +43,13 @@ class TrainingFolder:
     def __init__(
         self,
         folder: Path,
-        trainee: Trainee,
+        trainee: Learner,
         settings: TrainingSettings,
         fabric: Fabric,
         save_best: SaveBest | None = None,
     ) -> None:
         self.folder, self.trainee, self.settings, self.fabric = folder, trainee, settings, fabric
-        self.network = trainee.correction.network
+        self.network = trainee.network
         self.optimiser = adamw(trainee, settings.learning_rate, settings.weight_decay)
         self.average: Average | None = None
         self.best: dict[str, Tensor] = {}
@@ -62,14 +62,12 @@ class TrainingFolder:
 
     def identify(self, **data: Any) -> None:
         """Say what it is a training of, as plain values: what a state must agree with."""
-        correction = self.trainee.correction
         config = getattr(self.network, "config", None)
         self.identity = {
             **{f"data: {name}": value for name, value in data.items()},
-            **{f"task: {name}": value for name, value in correction.task.to_dict().items()},
+            **self.trainee.identity(),
             **{f"settings: {name}": v for name, v in self.settings.what_matters().items()},
             **{f"weights {name}": list(v.shape) for name, v in self.network.state_dict().items()},
-            "objective": repr(self.trainee.objective),
             "network": f"{type(self.network).__name__} {'' if config is None else repr(config)}",
         }
 

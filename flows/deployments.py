@@ -15,6 +15,7 @@ from prefect import flow, get_run_logger
 from flows import benchmark as _benchmark
 from flows import compare as _compare
 from flows import demo as _demo
+from flows import detect as _detect
 from flows import films as _films
 from flows import ingest as _ingest
 from flows import ingest_video as _ingest_video
@@ -29,6 +30,7 @@ from flows import synth as _synth
 from flows import train as _train
 from flows.benchmarking.config import BenchmarkConfig
 from flows.config import RunConfig
+from flows.detection.config import DetectionConfig
 from flows.recipe import Outcome
 
 
@@ -82,6 +84,14 @@ def ingest_video(config: BenchmarkConfig, verify: bool = False) -> dict[str, Any
 def kitti_ap(truth: Path, detections: Path) -> dict[str, Any]:
     """Score detections in 2D by KITTI's rules."""
     return _told(_kitti_ap.kitti_ap(truth, detections))
+
+
+@flow
+def detect(
+    config: DetectionConfig, heads: list[str] | None = None, train: bool = True
+) -> dict[str, Any]:
+    """Train detection heads on a frozen CrevNet and find objects in KITTI's pictures."""
+    return _told(_detect.detect(config, heads=heads or (), train=train))
 
 
 @flow

@@ -1,4 +1,4 @@
-"""Verbs that make and judge forecasts: train, compare, score, submit, check, map."""
+"""Verbs that make and judge forecasts: train, compare, score, detect, submit, check."""
 
 from __future__ import annotations
 
@@ -80,6 +80,30 @@ def kitti_ap(
     from flows.kitti_ap import kitti_ap as recipe
 
     finish(lambda: recipe(truth, detections), as_json)
+
+
+@app.command()
+def detect(
+    config: Config,
+    head: Annotated[
+        list[str] | None, typer.Option("--head", help="One of its heads; all, if none.")
+    ] = None,
+    train: Annotated[
+        bool, typer.Option(help="Train heads that are not done; else take them as they are.")
+    ] = True,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train detection heads on a frozen CrevNet and find objects in KITTI's pictures."""
+
+    def work() -> Outcome:
+        from flows.config import read_as
+        from flows.detect import detect as recipe
+        from flows.detection.config import DetectionConfig
+
+        return recipe(read_as(DetectionConfig, config, overrides), heads=head or (), train=train)
+
+    finish(work, as_json)
 
 
 @app.command()

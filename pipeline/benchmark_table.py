@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.atomic import whole_file, write_text
+from pipeline.kitti.rules import DIFFICULTIES, RULES
 
 DIGITS = {
     "frame_sse": 2,
@@ -29,6 +30,9 @@ DIGITS = {
     "labels": 0,
     "found": 0,
     "PSNR +1": 2,
+    **{f"{kind} {level}": 2 for kind in RULES for level in DIFFICULTIES},
+    "mAP": 2,
+    "FPS": 2,
 }
 """Digits after the point in Markdown; others have three. CSV and JSON have all."""
 

@@ -78,6 +78,17 @@ def read_detections(path: Path) -> list[KittiObject]:
     return _read(path, FIELDS + 1)
 
 
+def write_labels(path: Path, labels: Sequence[KittiObject]) -> Path:
+    """Write the labels of an image, whole.
+
+    Raises:
+        ValueError: One has a score.
+    """
+    if any(one.score is not None for one in labels):
+        raise ValueError(f"{path}: a label with a score")
+    return write_text(path, "".join(f"{one.line()}\n" for one in labels))
+
+
 def write_detections(path: Path, detections: Sequence[KittiObject]) -> Path:
     """Write the detections in an image, whole.
 

@@ -1,0 +1,1 @@
+"""Objects in KITTI's pictures: what is read, trained, found and told."""
