@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import struct
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,8 @@ from math import prod
 from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, LargeZipFile, ZipFile, ZipInfo
 
-from pipeline.errors import HeatmapError, SubmissionError
+from pipeline.atomic import naming_faults, temporary_folder
+from pipeline.errors import HeatmapError, OutputError, SubmissionError
 from pipeline.frame_reader import FrameReader
 from pipeline.heatmaps import open_frames
 
@@ -147,8 +147,8 @@ def member_file(path: Path, name: str, shape: tuple[int, ...]) -> Iterator[Path]
     if path.is_dir():
         yield path / name
         return
-    with tempfile.TemporaryDirectory(prefix="t4c-") as folder:
-        unpacked = Path(folder) / "member.h5"
+    with temporary_folder() as folder:
+        unpacked = folder / "member.h5"
         try:
             with ZipFile(path) as archive, archive.open(name) as source, unpacked.open("wb") as out:
                 room = _limit(shape)
@@ -158,8 +158,9 @@ def member_file(path: Path, name: str, shape: tuple[int, ...]) -> Iterator[Path]
                         raise SubmissionError(
                             f"{path}: {name}: unpacks to more than {_limit(shape):,} bytes"
                         )
-                    out.write(piece)
-        except SubmissionError:
+                    with naming_faults(unpacked):
+                        out.write(piece)
+        except (SubmissionError, OutputError):
             raise
         except Exception as fault:  # zipfile and zlib raise many kinds for damaged members
             said = str(fault).removesuffix(f" for file {name!r}")

@@ -8,14 +8,15 @@ by `pipeline.quarantine`.
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from itertools import product
 from math import prod
 from operator import add
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import h5py
@@ -26,6 +27,7 @@ from pipeline.atomic import whole_file
 from pipeline.claims import Claims, Shape, claim_faults
 from pipeline.errors import HeatmapError
 from pipeline.frame_reader import FrameReader
+from pipeline.layout import Axis
 
 KEY = "array"
 TYPES = {
@@ -96,7 +98,7 @@ def write_frames(
     """
     if frames.dtype != np.uint8:
         raise ValueError(f"{path}: {frames.dtype} frames, expected uint8")
-    with whole_file(path) as partial, h5py.File(partial, "w", libver="latest") as file:
+    with _hdf5(path, "latest") as file:
         dataset = file.create_dataset(
             KEY,
             frames.shape,
@@ -130,7 +132,7 @@ def row_writer(
         ValueError: A row is not bytes of its shape, is given twice, or is missing at the end.
     """
     missing = set(range(shape[0]))
-    with whole_file(path) as partial, h5py.File(partial, "w", libver="latest") as file:
+    with _hdf5(path, "latest") as file:
         chunks = (1, *shape[1:])
         dataset = file.create_dataset(
             KEY, shape, np.uint8, chunks=chunks, compression="gzip", compression_opts=gzip
@@ -151,21 +153,6 @@ def row_writer(
             raise ValueError(f"{path}: rows {sorted(missing)[:10]} are missing")
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """A labelled axis of a day in a store.
-
-    Attributes:
-        name: Dimension name.
-        values: A number or a word for every place along it.
-        attributes: CF attributes, such as `units`.
-    """
-
-    name: str
-    values: NDArray[Any]
-    attributes: dict[str, str]
-
-
 @contextmanager
 def store_writer(
     path: Path, axes: Sequence[Axis], attributes: dict[str, str]
@@ -176,7 +163,7 @@ def store_writer(
     more bytes. A netCDF-4 reader that has hdf5plugin finds the axes as coordinates.
     """
     sizes = tuple(len(axis.values) for axis in axes)
-    with whole_file(path) as partial, h5py.File(partial, "w", libver="v110") as file:
+    with _hdf5(path, "v110") as file:
         dataset = file.create_dataset(KEY, sizes, np.uint8, chunks=(1, *sizes[1:]), **_lz4())
         dataset.attrs.update(attributes)
         for place, axis in enumerate(axes):
@@ -188,6 +175,32 @@ def store_writer(
             scale.make_scale(axis.name)
             dataset.dims[place].attach_scale(scale)
         yield dataset
+
+
+@contextmanager
+def _hdf5(path: Path, version: str) -> Iterator[h5py.File]:
+    """Yield an HDF5 file to fill, which appears whole or not at all.
+
+    A library that cannot write all it holds, as on a full disk, keeps the file open for ever and
+    crashes when its process ends; so what is left to write after a fault goes to a file that is
+    nowhere.
+    """
+    with whole_file(path) as partial:
+        file = h5py.File(partial, "w", libver=version)
+        try:
+            yield file
+            file.flush()  # so that closing has nothing left that can fail
+        except BaseException:
+            _abandon(file)
+            raise
+        file.close()
+
+
+def _abandon(file: h5py.File) -> None:
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with suppress(OSError, RuntimeError, ValueError), TemporaryFile(dir=memory) as nowhere:
+        os.dup2(nowhere.fileno(), file.id.get_vfd_handle())
+        file.close()
 
 
 def _lz4() -> dict[str, Any]:
