@@ -30,7 +30,7 @@ from pipeline.climatology import (
 )
 from pipeline.clock import local_minutes
 from pipeline.errors import StoreError
-from pipeline.kept_fits import digest, map_array, save_array
+from pipeline.kept_fits import digest, map_array, note_use, save_array
 from pipeline.layout import WHITE
 from pipeline.mix import Mix, fingerprint, fit_mix, load_mix, save_mix
 from pipeline.store import Store
@@ -95,9 +95,11 @@ class UsualFrames:
             )
         with suppress(StoreError):  # sums that are missing or spoiled are made again
             map_array(path, _sums_shape(store, grouping))
+            note_use(path)
             return cls(store, tuple(days), grouping, path, keep, interpolated)
         total = fit_sums(store, days, grouping, workers=workers)
         save_array(path, np.moveaxis(total.sums, -1, -3))
+        note_use(path)
         return cls(store, tuple(days), grouping, path, keep, interpolated)
 
     def frames(self, day: str, start: int, stop: int) -> NDArray[np.float32]:
@@ -213,9 +215,12 @@ def mix_weights(
         with suppress(StoreError):
             mix: Mix = load_mix(path, store.edition, store.city)
             if mix.fingerprint == wanted:
+                if path == own:
+                    note_use(own)
                 return mix.weights
     mix = fit_mix(store, days, cut, workers=workers)
     save_mix(own, mix)
+    note_use(own)
     return mix.weights
 
 
