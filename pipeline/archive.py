@@ -150,16 +150,19 @@ def member_file(path: Path, name: str, shape: tuple[int, ...]) -> Iterator[Path]
     with temporary_folder() as folder:
         unpacked = folder / "member.h5"
         try:
-            with ZipFile(path) as archive, archive.open(name) as source, unpacked.open("wb") as out:
+            with (
+                naming_faults(unpacked),
+                ZipFile(path) as archive,
+                archive.open(name) as source,
+                unpacked.open("wb") as out,
+            ):
                 room = _limit(shape)
                 while piece := source.read(COPY_BYTES):
                     room -= len(piece)
                     if room < 0:
-                        raise SubmissionError(
-                            f"{path}: {name}: unpacks to more than {_limit(shape):,} bytes"
-                        )
-                    with naming_faults(unpacked):
-                        out.write(piece)
+                        limit = f"{_limit(shape):,} bytes"
+                        raise SubmissionError(f"{path}: {name}: unpacks to more than {limit}")
+                    out.write(piece)
         except (SubmissionError, OutputError):
             raise
         except Exception as fault:  # zipfile and zlib raise many kinds for damaged members

@@ -8,15 +8,13 @@ by `pipeline.quarantine`.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import product
 from math import prod
 from operator import add
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import h5py
@@ -28,6 +26,7 @@ from pipeline.claims import Claims, Shape, claim_faults
 from pipeline.errors import HeatmapError
 from pipeline.frame_reader import FrameReader
 from pipeline.layout import Axis
+from pipeline.sink import Sink
 
 KEY = "array"
 TYPES = {
@@ -98,7 +97,7 @@ def write_frames(
     """
     if frames.dtype != np.uint8:
         raise ValueError(f"{path}: {frames.dtype} frames, expected uint8")
-    with _hdf5(path, "latest") as file:
+    with _hdf5(path, "latest") as (file, sink):
         dataset = file.create_dataset(
             KEY,
             frames.shape,
@@ -116,6 +115,7 @@ def write_frames(
                 missing = [(0, c - s) for c, s in zip(dataset.chunks, part.shape, strict=True)]
                 packed = zlib.compress(np.pad(part, missing).tobytes(), gzip)
             dataset.id.write_direct_chunk(start, packed)
+            sink.check()
     return path
 
 
@@ -132,7 +132,7 @@ def row_writer(
         ValueError: A row is not bytes of its shape, is given twice, or is missing at the end.
     """
     missing = set(range(shape[0]))
-    with _hdf5(path, "latest") as file:
+    with _hdf5(path, "latest") as (file, sink):
         chunks = (1, *shape[1:])
         dataset = file.create_dataset(
             KEY, shape, np.uint8, chunks=chunks, compression="gzip", compression_opts=gzip
@@ -147,6 +147,7 @@ def row_writer(
             missing.remove(place)
             packed = zlib.compress(np.ascontiguousarray(row).data, gzip)
             dataset.id.write_direct_chunk((place, *[0] * len(row.shape)), packed)
+            sink.check()
 
         yield write
         if missing:
@@ -163,7 +164,7 @@ def store_writer(
     more bytes. A netCDF-4 reader that has hdf5plugin finds the axes as coordinates.
     """
     sizes = tuple(len(axis.values) for axis in axes)
-    with _hdf5(path, "v110") as file:
+    with _hdf5(path, "v110") as (file, _):
         dataset = file.create_dataset(KEY, sizes, np.uint8, chunks=(1, *sizes[1:]), **_lz4())
         dataset.attrs.update(attributes)
         for place, axis in enumerate(axes):
@@ -178,29 +179,12 @@ def store_writer(
 
 
 @contextmanager
-def _hdf5(path: Path, version: str) -> Iterator[h5py.File]:
-    """Yield an HDF5 file to fill, which appears whole or not at all.
-
-    A library that cannot write all it holds, as on a full disk, keeps the file open for ever and
-    crashes when its process ends; so what is left to write after a fault goes to a file that is
-    nowhere.
-    """
-    with whole_file(path) as partial:
-        file = h5py.File(partial, "w", libver=version)
-        try:
-            yield file
-            file.flush()  # so that closing has nothing left that can fail
-        except BaseException:
-            _abandon(file)
-            raise
-        file.close()
-
-
-def _abandon(file: h5py.File) -> None:
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with suppress(OSError, RuntimeError, ValueError), TemporaryFile(dir=memory) as nowhere:
-        os.dup2(nowhere.fileno(), file.id.get_vfd_handle())
-        file.close()
+def _hdf5(path: Path, version: str) -> Iterator[tuple[h5py.File, Sink]]:
+    """Yield an HDF5 file to fill, which appears whole or not at all, and where its bytes go."""
+    with whole_file(path) as partial, Sink(partial) as sink:
+        with h5py.File(sink, "w", libver=version) as file:
+            yield file, sink
+        sink.check()
 
 
 def _lz4() -> dict[str, Any]:
