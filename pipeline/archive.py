@@ -18,13 +18,10 @@ from pipeline.errors import HeatmapError, OutputError, SubmissionError
 from pipeline.frame_reader import FrameReader
 from pipeline.heatmaps import open_frames
 
-SLACK_BYTES = 16 * 1024**2
-"""What an HDF5 file of a shape may weigh beyond its raw bytes."""
+SLACK_BYTES = 16 * 1024**2  # what an HDF5 file of a shape may weigh beyond its raw bytes
 COPY_BYTES = 1024**2
-EMPTY_BYTES = 2
-"""What nothing weighs once it is deflated."""
-UNICODE_PATH = 0x7075
-"""Info-ZIP's extra field with another name for the entry."""
+EMPTY_BYTES = 2  # what nothing weighs once it is deflated
+UNICODE_PATH = 0x7075  # Info-ZIP's extra field with another name for the entry
 READER_BYTES = 1536 * 1024**2
 THREAD_BYTES, BLAS_THREADS = 64 * 1024**2, 64
 """What numpy sets aside for each core as it is imported, and for how many at most."""
@@ -156,12 +153,12 @@ def member_file(path: Path, name: str, shape: tuple[int, ...]) -> Iterator[Path]
                 archive.open(name) as source,
                 unpacked.open("wb") as out,
             ):
-                room = _limit(shape)
+                room = limit = _limit(shape)
                 while piece := source.read(COPY_BYTES):
                     room -= len(piece)
                     if room < 0:
-                        limit = f"{_limit(shape):,} bytes"
-                        raise SubmissionError(f"{path}: {name}: unpacks to more than {limit}")
+                        said = f"unpacks to more than {limit:,} bytes"
+                        raise SubmissionError(f"{path}: {name}: {said}")
                     out.write(piece)
         except (SubmissionError, OutputError):
             raise
