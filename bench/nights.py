@@ -114,13 +114,15 @@ class World:
 
     @property
     def config(self) -> RunConfig:
-        """The run's; every fifth night submits a costlier model, whose fits are kept by digest."""
-        return self._configs[self.nights % 5 == 0]
+        """The run's; every fifth night submits a model that is fitted, every tenth a costly one."""
+        model = "window_mean" if self.nights % 5 else "both" if self.nights % 10 == 0 else "mix"
+        return self._configs[model]
 
     @cached_property
-    def _configs(self) -> tuple[RunConfig, RunConfig]:
+    def _configs(self) -> dict[str, RunConfig]:
         path = self.root / "run.yaml"
-        return read_config(path), read_config(path, ["submit.model=both"])
+        models = ("window_mean", "mix", "both")
+        return {model: read_config(path, [f"submit.model={model}"]) for model in models}
 
     @cached_property
     def edition(self) -> Edition:
@@ -332,7 +334,9 @@ class Ledger:
 
     def after_night(self) -> None:
         config, edition = self.world.config, self.world.edition
-        assert find_faults(config, config.out / config.submit.file) == [], "not the night's days"
+        unreadable = [path for path in self.world.truncated if "_test" in path.parent.name]
+        faults = [] if unreadable else find_faults(config, config.out / config.submit.file)
+        assert faults == [], faults
         expected, size = set(), 0
         for city in edition.cities:
             store = Store.open(config.store, edition, city)
@@ -398,6 +402,8 @@ def one_night(
     fault = rng.choice(FAULTS) if rng.random() < 0.7 else "none"
     if fault == "clock jump":
         world.clock += rng.choice([-400, 400]) * 86400.0
+    if split == "test" and fault == "source gone while read":
+        fault = "source replaced while read"  # without the test day it is another release
     world.nights = number
     arrived = world.arrive(number, split)
     persists = rng.random() < 0.15  # nobody runs it again tonight
@@ -411,7 +417,8 @@ def one_night(
             break
         if persists:
             return ending, False
-        fault = rng.choice([*FAULTS[:2], *FAULTS[3:]]) if rng.random() < 0.4 else "none"
+        others = [f for f in FAULTS if f not in {"source truncated", "source gone while read"}]
+        fault = rng.choice(others) if rng.random() < 0.4 else "none"
     ledger.after_night()
     return ending, True
 
