@@ -563,6 +563,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="Where to keep what is made; else thrown away.")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the disk is given back
     if options.folder:
         options.folder.mkdir(parents=True)
         print(json.dumps(simulate(options.folder, options.nights, options.seed), indent=1))
