@@ -69,13 +69,8 @@ class Served:
         import httpx
 
         self.spawn("server", "server", "start", "--host", "127.0.0.1", "--port", str(self.port))
-
-        def healthy() -> bool:
-            with suppress(httpx.HTTPError):
-                return bool(httpx.get(f"http://127.0.0.1:{self.port}/api/health").is_success)
-            return False
-
-        wait("the server", healthy)
+        health = f"http://127.0.0.1:{self.port}/api/health"
+        wait("the server", lambda: httpx.get(health).is_success)
 
     def start_worker(self) -> None:
         self.spawn("worker", "worker", "start", "--pool", POOL, "--type", "process")
@@ -91,6 +86,7 @@ class Served:
     def deploy(self) -> None:
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.actions import WorkPoolCreate
+        from prefect.utilities.callables import parameter_schema
         from prefect.workers.process import ProcessWorker
 
         from flows import deployments
@@ -103,12 +99,14 @@ class Served:
         self.client.create_automation(zombies())
         for name in ("ingest", "train"):
             flow = getattr(deployments, name)
+            schema = parameter_schema(flow).model_dump(exclude_unset=True)
             self.deployments[name] = self.client.create_deployment(
                 self.client.create_flow_from_name(flow.name),
                 name,
                 work_pool_name=POOL,
                 entrypoint=f"flows.deployments.{name}",
                 parameters={"config": self.config()},
+                parameter_openapi_schema=schema,
                 pull_steps=[],
             )
 
@@ -132,9 +130,6 @@ class Served:
         state = self.state(run)
         message = (state.message or "").replace(f"{self.stage.world.root}/", "")
         return f"{state.name}: {' / '.join(message.splitlines())[:300]}"
-
-    def pid(self, run: Any) -> int:
-        return int(self.client.read_flow_run(run).infrastructure_pid.rpartition(":")[2])
 
 
 def zombies() -> Any:
@@ -163,24 +158,26 @@ def zombies() -> Any:
 
 
 def wait(what: str, found: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    import httpx
+
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if value := found():
-            return value
+        with suppress(httpx.HTTPError):  # of a server that is being restarted
+            if value := found():
+                return value
         time.sleep(0.05)
     raise SystemExit(f"{what} did not come within {seconds:g} s")
 
 
-def trainers(parent: int) -> list[int]:
-    """Processes that train for a flow."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, ValueError):
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+def trainer_of(stage: Stage) -> tuple[int, int]:
+    """The process that trains in the stage's folder, and its parent: the flow's."""
+    for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda folder: int(folder.name)):
+        with suppress(OSError):
             command = (folder / "cmdline").read_text()
-            if int(fields[1]) == parent and "flows.trainer_process" in command:
-                found.append(int(folder.name))
-    return found
+            if "flows.trainer_process" in command and str(stage.world.root) in command:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                return int(folder.name), int(fields[1])
+    raise SystemExit("no trainer")
 
 
 def alive(pid: int) -> bool:
@@ -195,8 +192,8 @@ def under_way(served: Served) -> tuple[Any, int, int]:
 
     run, curve = served.run("train"), trained(served.stage)[1]
     wait("the training's steps", lambda: steps_of(curve) >= EARLY)
-    flow = served.pid(run)
-    return run, flow, trainers(flow)[0]
+    trainer, flow = trainer_of(served.stage)
+    return run, flow, trainer
 
 
 def killed(served: Served, fault: str, act: Callable[[Any, int, int], str]) -> Row:

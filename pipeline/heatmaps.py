@@ -21,12 +21,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.atomic import whole_file
 from pipeline.claims import Claims, Shape, claim_faults
 from pipeline.errors import HeatmapError
 from pipeline.frame_reader import FrameReader
 from pipeline.layout import Axis
-from pipeline.sink import Sink
+from pipeline.sink import Sink, whole_sink
 
 KEY = "array"
 TYPES = {
@@ -181,10 +180,8 @@ def store_writer(
 @contextmanager
 def _hdf5(path: Path, version: str) -> Iterator[tuple[h5py.File, Sink]]:
     """Yield an HDF5 file to fill, which appears whole or not at all, and where its bytes go."""
-    with whole_file(path) as partial, Sink(partial) as sink:
-        with h5py.File(sink, "w", libver=version) as file:
-            yield file, sink
-        sink.check()
+    with whole_sink(path) as sink, h5py.File(sink, "w", libver=version) as file:
+        yield file, sink
 
 
 def _lz4() -> dict[str, Any]:

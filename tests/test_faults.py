@@ -60,7 +60,9 @@ FULL = """
 import resource, sys
 from pathlib import Path
 import numpy as np
+import xarray as xr
 from pipeline.errors import OutputError
+from pipeline.maps.dataset import save_maps
 from pipeline.heatmaps import row_writer, store_writer, write_frames
 from pipeline.layout import Axis
 
@@ -72,13 +74,17 @@ def store():
     with store_writer(folder / "store.nc", axes, {}) as dataset:
         dataset[:] = frames
 
+def maps():
+    values = xr.DataArray(frames[..., 0].astype(float), dims=("mse", "y", "x"))
+    save_maps(folder / "maps.nc", xr.Dataset({"mse_by_hour": values}))
+
 def rows():
     with row_writer(folder / "rows.h5", frames.shape) as write:
         for place, row in enumerate(frames):
             write(place, row)
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
-for make in (store, rows, lambda: write_frames(folder / "frames.h5", frames)):
+for make in (store, rows, lambda: write_frames(folder / "frames.h5", frames), maps):
     try:
         make()
         print("made")
@@ -96,8 +102,8 @@ def test_a_full_disk_is_named_leaves_nothing_and_crashes_no_process(tmp_path, si
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     said = run.stdout.splitlines()
-    assert len(said) == 3
-    for line, name in zip(said, ("store.nc", "rows.h5", "frames.h5"), strict=True):
+    files = ("store.nc", "rows.h5", "frames.h5", "maps.nc")
+    for line, name in zip(said, files, strict=True):
         assert line.startswith(f"{tmp_path / name}: cannot be written: larger than a file may be")
         assert "MB free); mend that and run again" in line
     assert names(tmp_path) == []
