@@ -83,8 +83,7 @@ def naming_faults(target: Path) -> Iterator[None]:
     except OutputError:
         raise
     except OSError as fault:
-        named = fault.filename is None or Path(fault.filename).parent == target.parent
-        if fault.errno not in REASONS or not (named or _above(Path(fault.filename), target)):
+        if fault.errno not in REASONS or not _concerns(fault.filename, target):
             raise
         raise OutputError(
             f"{target}: cannot be written: {REASONS[fault.errno]}{_room(target)}; mend that and "
@@ -138,8 +137,11 @@ def write_json(target: Path, value: Any) -> Path:
     return write_text(target, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def _above(path: Path, target: Path) -> bool:
-    return target.is_relative_to(path)
+def _concerns(named: object, target: Path) -> bool:
+    """Return whether a file that a fault names, if any, is the target's, or a folder above it."""
+    if not isinstance(named, str):
+        return True
+    return Path(named).parent == target.parent or target.is_relative_to(named)
 
 
 def _room(target: Path) -> str:

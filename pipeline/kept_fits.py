@@ -17,7 +17,7 @@ from pipeline.climatology import what_fits_rest_on
 from pipeline.errors import StoreError
 from pipeline.store import Store
 
-KEPT = 4
+KEPT = 8
 """Fits of a kind and city that stay: every day that arrives makes new ones of those before."""
 DIGEST = "[0-9a-f]" * 16
 FIT_VERSION = 1
