@@ -72,7 +72,7 @@ def test_eight_nights_lose_nothing():
     found = json.loads(run.stdout)
     assert found["lost"] == 0
     assert found["days"] == 2 * (6 + 8)  # two cities, each day once
-    assert sum(kind["killed"] for kind in found["faults"].values()) >= 2
+    assert sum(kind["killed"] for kind in found["faults"].values()) > 0
 
 
 @pytest.mark.timeout(300)
