@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed$(subst /,-,$(CURDIR))
 
-.PHONY: demo test bench kill resume clean
+.PHONY: demo test bench kill resume faults nights clean
 
 demo: $(STAMP)
 	$(BIN)/t4c demo
@@ -23,6 +23,12 @@ kill: $(STAMP)
 
 resume: $(STAMP)
 	$(BIN)/python bench/resume.py
+
+faults: $(STAMP)
+	$(BIN)/python bench/faults.py
+
+nights: $(STAMP)
+	$(BIN)/python bench/nights.py
 
 clean:
 	rm -rf data/synthetic out/synthetic

@@ -8,7 +8,6 @@ weights that are there before anything is built or read.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
@@ -22,6 +21,7 @@ from crevnet.config import CrevNetConfig
 from crevnet.model import CrevNet
 from crevnet.plain import from_plain
 from crevnet.task import Task
+from crevnet.whole_file import whole_file
 from crevnet.zoo import AnyNetwork, Description, config_of, describe, from_description, layers
 
 FORMAT = "crevnet-1"
@@ -115,20 +115,13 @@ def _read_model(path: Path) -> tuple[Description, Task, dict[str, Any], Shapes]:
 
 def write_file(network: nn.Module, path: Path, header: dict[str, str]) -> Path:
     """Write a module's weights under a header, whole; the same values, the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     state = {
         name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
     }
-    try:
+    with whole_file(path) as partial:
         save_file(state, partial, metadata=header)
         partial.chmod(0o644)  # safetensors makes it for its owner alone
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        return partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    return path
 
 
 def header_text(value: dict[str, Any]) -> str:

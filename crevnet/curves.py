@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+
+from crevnet.whole_file import naming_faults, whole_file
 
 CSV = "curve.csv"
 EVENTS = "tensorboard"
@@ -53,32 +56,37 @@ class Curves:
         from torch.utils.tensorboard import SummaryWriter  # slow to load
 
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / CSV
-        _cut(path, step)
-        self._file = path.open("a", newline="", encoding="utf-8")
+        self.path = folder / CSV
+        _cut(self.path, step)
+        self._file = self.path.open("a", newline="", encoding="utf-8")
         self._rows = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
         self._events = SummaryWriter(folder / EVENTS, purge_step=step + 1)
 
     def write(self, row: Row, more: Mapping[str, float] | None = None) -> None:
         """Add a moment, to the events also what else was measured."""
         values = asdict(row)
-        self._rows.writerow({name: "" if v is None else v for name, v in values.items()})
-        self._file.flush()
+        with naming_faults(self.path):
+            self._rows.writerow({name: "" if v is None else v for name, v in values.items()})
+            self._file.flush()
         for name, value in (values | dict(more or {})).items():
             if value is not None and name != "step":
                 self._events.add_scalar(name, value, row.step)
 
     def flush(self) -> None:
         """Have everything on disk: a state that is saved next shall not know more."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._events.flush()
+        with naming_faults(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._events.flush()
 
     def close(self) -> None:
         """End."""
-        self.flush()
-        self._file.close()
-        self._events.close()
+        try:
+            self.flush()
+        finally:  # what is left to write is lost with the fault that was raised
+            with suppress(OSError):
+                self._file.close()
+            self._events.close()
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:
@@ -101,9 +109,5 @@ def _is_before(row: list[str], step: int) -> bool:
 
 
 def _rewrite(path: Path, rows: Iterable[list[str]]) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 LOCK = ".lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 """What a file system says that has no locks; there nobody is kept out."""
+NOTE_BYTES = 1024
 _held: set[FolderLock] = set()
 
 
@@ -33,10 +36,17 @@ class FolderLock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as fault:
             if fault.errno not in NO_LOCKS:
+                told = os.pread(self._file, NOTE_BYTES, 0).decode(errors="replace")
+                holder = f" ({told})" if told else ""
                 os.close(self._file)
                 if isinstance(fault, BlockingIOError):
-                    raise FolderInUseError(f"{folder}: in use by another process") from None
+                    raise FolderInUseError(f"{folder}: in use by another process{holder}") from None
                 raise
+        with suppress(OSError):  # a full disk keeps nobody from training unnamed
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            note = f"process {os.getpid()} on {socket.gethostname()}, since {since}"
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, note.encode(), 0)
         _held.add(self)
 
     def let_go(self) -> None:

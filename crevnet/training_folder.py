@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import time
 from collections.abc import Callable, Mapping
@@ -30,6 +31,8 @@ from crevnet.training_state import (
 )
 
 STATE = "state.pt"
+SAY_SECONDS = 30.0
+LOG = logging.getLogger(__name__)
 
 SaveBest = Callable[[dict[str, Tensor]], object]
 
@@ -58,7 +61,7 @@ class TrainingFolder:
         self._save_best = save_best if fabric.global_rank == 0 else None
         self._curves: Curves | None = None
         self._lock: FolderLock | None = None
-        self._saved_at = time.monotonic()
+        self._saved_at = self._said_at = time.monotonic()
 
     def identify(self, **data: Any) -> None:
         """Say what it is a training of, as plain values: what a state must agree with."""
@@ -161,7 +164,16 @@ class TrainingFolder:
                 speed,
             )
             self._curves.write(row, more)
+            self._say(row)
         now.loss_sum, now.loss_steps = 0.0, 0
+
+    def _say(self, row: Row) -> None:
+        """Tell whoever listens how far it is; not every row, as there may be thousands."""
+        if row.held_out_mse is None and time.monotonic() - self._said_at < SAY_SECONDS:
+            return
+        self._said_at = time.monotonic()
+        held_out = "" if row.held_out_mse is None else f", held-out MSE {row.held_out_mse:.6g}"
+        LOG.info("%s: step %d, loss %.6g%s", self.folder.name, row.step, row.loss, held_out)
 
     def save(self, *, at_once: bool = True) -> None:
         """Write the state; if not at once, then when the last time is long enough ago."""

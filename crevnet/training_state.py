@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from crevnet.checkpoint import CheckpointError
+from crevnet.whole_file import whole_file
 
 FORMAT = "crevnet-training-1"
 KINDS: dict[type, tuple[type, ...]] = {  # of a value, by its default's
@@ -108,25 +108,19 @@ class TrainingState:
 
 
 def save_state(path: Path, state: TrainingState) -> Path:
-    """Write a state whole: beside, flushed, then renamed; the folder is flushed too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a state whole: beside, flushed, then renamed; the folder is flushed too.
+
+    Raises:
+        UnwritableError: It cannot be written; the state before it is there as it was.
+    """
     value = {item.name: getattr(state, item.name) for item in fields(TrainingState)}
     value |= {
         "format": FORMAT,
         "identity": dict(state.identity),
         "progress": asdict(state.progress),
     }
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
+    with whole_file(path) as partial, partial.open("wb") as file:
         torch.save(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
     return path
 
 

@@ -18,7 +18,7 @@ from pipeline.atomic import write_json
 from pipeline.ensemble import Combination, equal_weights, error_products, fit_weights
 from pipeline.errors import ModelError, StoreError
 from pipeline.forecasters import Forecaster
-from pipeline.kept_fits import digest
+from pipeline.kept_fits import digest, note_use
 from pipeline.left_out import LeftOutMix
 from pipeline.sources import TrafficSource
 from pipeline.store import Store
@@ -60,7 +60,9 @@ def build_ensemble(
             )
     path = weights_path(config, store, name)
     with suppress(StoreError):  # weights that are missing or spoiled are fitted again
-        return Combination(members, load_weights(path, shape))
+        weights = load_weights(path, shape)
+        note_use(path)
+        return Combination(members, weights)
     source = TrafficSource(store, WindowPlan(store.city.name, days, config.cut(store.edition)))
     fair = [_left_out(config, store, member, built[member]) for member in section.members]
     with progress(f"fit {name} {store.city.name}", len(source)) as tick:
@@ -76,6 +78,7 @@ def build_ensemble(
         "weights": weights.tolist(),
     }
     write_json(path, facts)
+    note_use(path)
     return Combination(members, weights)
 
 

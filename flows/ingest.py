@@ -9,6 +9,7 @@ from flows.config import RunConfig
 from flows.recipe import Outcome, inside_a_flow, progress, step
 from pipeline.catalog import release_days
 from pipeline.editions import City
+from pipeline.errors import InUseError
 from pipeline.ingest import IngestReport, ingest_city
 
 
@@ -23,7 +24,7 @@ def ingest(config: RunConfig, *, verify: bool = False) -> Outcome:
     for city in config.chosen_cities():
         try:
             report = ingest_one(config, city, verify)
-        except OSError as fault:  # retries did not help; the other cities go on
+        except (OSError, InUseError) as fault:  # retries did not help; the other cities go on
             outcome.faults.append(f"{city.name}: {fault}")
             continue
         rest = {"gone from the release": report.gone, "dropped": report.dropped}

@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from flows.config import RunConfig
 from flows.recipe import Outcome, progress, step
 from flows.release_config import Prepare
+from pipeline.alone import alone
 from pipeline.atomic import write_text
 from pipeline.errors import ConfigError
 from pipeline.rehearsal import Rehearsal, cut_rehearsal
@@ -51,7 +52,11 @@ def write(config: RunConfig, wanted: Prepare) -> Rehearsal:
     edition = config.read_edition()
     stores = [Store.open(config.store, edition, city) for city in config.chosen_cities()]
     tested = sum(store.city.tested for store in stores)
-    with progress("cut", tested * wanted.days) as tick:
+    lock = wanted.into / ".lock"
+    with (
+        alone(lock, wanted.into, "prepare-test"),
+        progress("cut", tested * wanted.days) as tick,
+    ):
         return cut_rehearsal(
             stores,
             config.release,

@@ -10,6 +10,7 @@ from flows.models import build_models, identity
 from flows.recipe import Outcome, progress, step
 from pipeline.catalog import day_files
 from pipeline.editions import City, Edition
+from pipeline.errors import SubmissionError
 from pipeline.members import expected_members, listed_days
 from pipeline.store import Store
 from pipeline.submission import Submission, check_submission, write_submission
@@ -41,11 +42,24 @@ def check(config: RunConfig, *, submission: Path | None = None) -> Outcome:
 
 @step
 def write(config: RunConfig) -> Submission:
-    """Write the zip."""
+    """Write the zip.
+
+    Raises:
+        SubmissionError: The release has test files that the store has not.
+    """
     edition, name = config.read_edition(), config.submit.model
     tested = [city for city in config.chosen_cities() if city.tested]
     stores = [Store.open(config.store, edition, city) for city in tested]
     by_city = {store.city.name: store for store in stores}
+    if missing := {
+        store.city.name: sorted(lacking)
+        for store in stores
+        if (lacking := {*_test_days(config, edition, store.city)} - {*store.days("test")})
+    }:
+        raise SubmissionError(
+            f"{config.store}: lacks test files of the release, by city: {missing}; what stands at "
+            f"{config.out / config.submit.file} stays as it is; ingest them, then submit again"
+        )
     total = sum(len(store.days("test")) for store in stores)
     with progress("submit", total) as tick:
         return write_submission(

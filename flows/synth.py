@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flows.config import RunConfig
 from flows.recipe import Outcome, progress, publish_table, step
+from pipeline.alone import alone
 from pipeline.atomic import write_text
 from pipeline.errors import ConfigError
 from pipeline.synthetic.realism import city_realism
@@ -25,7 +26,8 @@ def write(config: RunConfig) -> ReleaseSummary:
         raise ConfigError("truth: not given; the truth of the test days goes there")
     edition, wanted = config.chosen_edition(), config.synth
     days = len(edition.cities) * (wanted.training + wanted.validation + wanted.test)
-    with progress("draw", days) as tick:
+    lock = config.release / ".synth.lock"
+    with alone(lock, config.release, "synth"), progress("draw", days) as tick:
         return write_release(
             edition,
             config.release,

@@ -126,6 +126,7 @@ def _train(
     from crevnet.devices import first_process_first, refuse_batch_norm
     from crevnet.objectives import RollOut, Trainee
     from crevnet.training import train as run_training
+    from crevnet.training_state import sweep
     from crevnet.zoo import config_of, from_description
     from flows.blueprint import loss_weights, record_of, task_of
     from flows.starts import Start
@@ -167,6 +168,7 @@ def _train(
             raise ConfigError(f"training: {fault}") from None
 
     def save_best(weights: dict[str, Tensor]) -> None:
+        sweep(path)  # of killed runs: who saves has the training's folder to itself
         best = from_description(description)
         best.load_state_dict(weights)
         save_model(path, best, task, record)

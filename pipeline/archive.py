@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import struct
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,17 +13,15 @@ from math import prod
 from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, LargeZipFile, ZipFile, ZipInfo
 
-from pipeline.errors import HeatmapError, SubmissionError
+from pipeline.atomic import naming_faults, temporary_folder
+from pipeline.errors import HeatmapError, OutputError, SubmissionError
 from pipeline.frame_reader import FrameReader
 from pipeline.heatmaps import open_frames
 
-SLACK_BYTES = 16 * 1024**2
-"""What an HDF5 file of a shape may weigh beyond its raw bytes."""
+SLACK_BYTES = 16 * 1024**2  # what an HDF5 file of a shape may weigh beyond its raw bytes
 COPY_BYTES = 1024**2
-EMPTY_BYTES = 2
-"""What nothing weighs once it is deflated."""
-UNICODE_PATH = 0x7075
-"""Info-ZIP's extra field with another name for the entry."""
+EMPTY_BYTES = 2  # what nothing weighs once it is deflated
+UNICODE_PATH = 0x7075  # Info-ZIP's extra field with another name for the entry
 READER_BYTES = 1536 * 1024**2
 THREAD_BYTES, BLAS_THREADS = 64 * 1024**2, 64
 """What numpy sets aside for each core as it is imported, and for how many at most."""
@@ -147,19 +144,23 @@ def member_file(path: Path, name: str, shape: tuple[int, ...]) -> Iterator[Path]
     if path.is_dir():
         yield path / name
         return
-    with tempfile.TemporaryDirectory(prefix="t4c-") as folder:
-        unpacked = Path(folder) / "member.h5"
+    with temporary_folder() as folder:
+        unpacked = folder / "member.h5"
         try:
-            with ZipFile(path) as archive, archive.open(name) as source, unpacked.open("wb") as out:
-                room = _limit(shape)
+            with (
+                naming_faults(unpacked),
+                ZipFile(path) as archive,
+                archive.open(name) as source,
+                unpacked.open("wb") as out,
+            ):
+                room = limit = _limit(shape)
                 while piece := source.read(COPY_BYTES):
                     room -= len(piece)
                     if room < 0:
-                        raise SubmissionError(
-                            f"{path}: {name}: unpacks to more than {_limit(shape):,} bytes"
-                        )
+                        said = f"unpacks to more than {limit:,} bytes"
+                        raise SubmissionError(f"{path}: {name}: {said}")
                     out.write(piece)
-        except SubmissionError:
+        except (SubmissionError, OutputError):
             raise
         except Exception as fault:  # zipfile and zlib raise many kinds for damaged members
             said = str(fault).removesuffix(f" for file {name!r}")

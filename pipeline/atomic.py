@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import OutputError
+
 STALE_SECONDS = 24 * 3600
+REASONS = {
+    errno.ENOSPC: "no space left on its disk",
+    errno.EDQUOT: "no space left in its owner's quota",
+    errno.EFBIG: "larger than a file may be here",
+    errno.EROFS: "its disk is read-only",
+    errno.EACCES: "its folder may not be written",
+    errno.EPERM: "its folder may not be written",
+    errno.ENOTDIR: "a part of its path is no folder",
+    errno.EEXIST: "a part of its path is no folder",
+}
+"""What keeps a file from being written, by the system's numbers; all else speaks for itself."""
+_writing: set[Path] = set()
 
 
 @contextmanager
@@ -29,32 +46,83 @@ def whole_file(target: Path) -> Iterator[Path]:
 
     Yields:
         `<target>.<host>-<process>.partial`, in the same folder.
+
+    Raises:
+        OutputError: The disk is full or read-only, or the like; nothing is left half-written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    sweep(target.parent, target.name)
+    with naming_faults(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target.parent, target.name)
     partial = target.with_name(f"{target.name}.{_host()}-{os.getpid()}.partial")
+    _writing.add(partial)
     try:
-        yield partial
-        _flush(partial)
-        partial.replace(target)
-        _flush(target.parent)
+        with naming_faults(target):
+            yield partial
+            _flush(partial)
+            partial.replace(target)
+            _flush(target.parent)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # of a folder that is read-only, say: the first fault is the one
+            partial.unlink(missing_ok=True)
         raise
+    finally:
+        _writing.discard(partial)
 
 
-def sweep(folder: Path, name: str = "") -> None:
+@contextmanager
+def naming_faults(target: Path) -> Iterator[None]:
+    """Say of a fault of the disk, inside a `with`, which file it kept from being written.
+
+    A fault that names a file of its own, elsewhere, such as a source that is gone, is not meant.
+
+    Raises:
+        OutputError: What the system said is one of `REASONS`.
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as fault:
+        if fault.errno not in REASONS or not _concerns(fault.filename, target):
+            raise
+        raise OutputError(
+            f"{target}: cannot be written: {REASONS[fault.errno]}{_room(target)}; mend that and "
+            "run again, nothing is left half-written"
+        ) from fault
+
+
+def sweep(folder: Path, name: str = "", *, alone: bool = False) -> None:
     """Remove what dead processes left half-written in a folder, of all files or of one `name`.
 
-    Dead are those of this machine that run no more, and any that wrote nothing for a day.
+    Dead are those of this machine that run no more, whatever the clock says, and those of other
+    machines that wrote nothing for a day.
+
+    Args:
+        folder: Where; it need not be there.
+        name: Of the file that would have been; any, if not given.
+        alone: No other run can be writing here, so all are dead.
     """
     here, long_ago = _host(), time.time() - STALE_SECONDS
     for partial in folder.glob(f"{glob.escape(name) or '*'}.*.partial"):
         host, _, process = partial.name.split(".")[-2].rpartition("-")
-        dead = host == here and process.isdecimal() and not _alive(int(process))
+        ours = host == here and process.isdecimal()
         with suppress(FileNotFoundError):
-            if dead or partial.stat().st_mtime < long_ago:
+            if partial in _writing:
+                continue
+            if alone or (not _alive(int(process)) if ours else partial.stat().st_mtime < long_ago):
                 partial.unlink()
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a folder for what is needed for a moment; what killed processes left goes first."""
+    host, process = _host(), os.getpid()
+    for left in Path(tempfile.gettempdir()).glob(f"t4c-{glob.escape(host)}-*-*"):
+        number = left.name.removeprefix(f"t4c-{host}-").partition("-")[0]
+        if number.isdecimal() and int(number) != process and not _alive(int(number)):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"t4c-{host}-{process}-") as folder:
+        yield Path(folder)
 
 
 def write_text(target: Path, text: str) -> Path:
@@ -69,11 +137,31 @@ def write_json(target: Path, value: Any) -> Path:
     return write_text(target, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
+def _concerns(named: object, target: Path) -> bool:
+    """Return whether a file that a fault names, if any, is the target's, or a folder above it."""
+    if not isinstance(named, str):
+        return True
+    return Path(named).parent == target.parent or target.is_relative_to(named)
+
+
+def _room(target: Path) -> str:
+    """Return how much room there is where a file was to go, if anything can say so."""
+    folder = next((parent for parent in target.parents if parent.exists()), None)
+    if folder is None:
+        return ""
+    with suppress(OSError):
+        return f" ({shutil.disk_usage(folder).free / 1e6:.1f} MB free)"
+    return ""
+
+
 def _host() -> str:
     return socket.gethostname().replace(".", "_")
 
 
 def _alive(process: int) -> bool:
+    """Return whether a process of this machine runs; of itself, it writes what it knows of."""
+    if process == os.getpid():
+        return False
     try:
         os.kill(process, 0)
     except ProcessLookupError:

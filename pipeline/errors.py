@@ -8,6 +8,18 @@ class PipelineError(Exception):
     """Something a person has to mend; never a bug of this code."""
 
 
+class InUseError(PipelineError):
+    """Something that another run is writing; says which."""
+
+
+class OutputError(PipelineError, OSError):
+    """A file that cannot be written: a full disk, a read-only folder; worth another try later."""
+
+
+class ChangedError(PipelineError, OSError):
+    """A source that changed or vanished while it was read; worth another try."""
+
+
 class CatalogError(PipelineError):
     """`data_catalog.yaml`, or a release that does not hold what the catalogue says."""
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import product
 from math import prod
 from operator import add
@@ -22,10 +21,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.atomic import whole_file
 from pipeline.claims import Claims, Shape, claim_faults
 from pipeline.errors import HeatmapError
 from pipeline.frame_reader import FrameReader
+from pipeline.layout import Axis
+from pipeline.sink import Sink, whole_sink
 
 KEY = "array"
 TYPES = {
@@ -96,7 +96,7 @@ def write_frames(
     """
     if frames.dtype != np.uint8:
         raise ValueError(f"{path}: {frames.dtype} frames, expected uint8")
-    with whole_file(path) as partial, h5py.File(partial, "w", libver="latest") as file:
+    with _hdf5(path, "latest") as (file, sink):
         dataset = file.create_dataset(
             KEY,
             frames.shape,
@@ -114,6 +114,7 @@ def write_frames(
                 missing = [(0, c - s) for c, s in zip(dataset.chunks, part.shape, strict=True)]
                 packed = zlib.compress(np.pad(part, missing).tobytes(), gzip)
             dataset.id.write_direct_chunk(start, packed)
+            sink.check()
     return path
 
 
@@ -130,7 +131,7 @@ def row_writer(
         ValueError: A row is not bytes of its shape, is given twice, or is missing at the end.
     """
     missing = set(range(shape[0]))
-    with whole_file(path) as partial, h5py.File(partial, "w", libver="latest") as file:
+    with _hdf5(path, "latest") as (file, sink):
         chunks = (1, *shape[1:])
         dataset = file.create_dataset(
             KEY, shape, np.uint8, chunks=chunks, compression="gzip", compression_opts=gzip
@@ -145,25 +146,11 @@ def row_writer(
             missing.remove(place)
             packed = zlib.compress(np.ascontiguousarray(row).data, gzip)
             dataset.id.write_direct_chunk((place, *[0] * len(row.shape)), packed)
+            sink.check()
 
         yield write
         if missing:
             raise ValueError(f"{path}: rows {sorted(missing)[:10]} are missing")
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """A labelled axis of a day in a store.
-
-    Attributes:
-        name: Dimension name.
-        values: A number or a word for every place along it.
-        attributes: CF attributes, such as `units`.
-    """
-
-    name: str
-    values: NDArray[Any]
-    attributes: dict[str, str]
 
 
 @contextmanager
@@ -176,7 +163,7 @@ def store_writer(
     more bytes. A netCDF-4 reader that has hdf5plugin finds the axes as coordinates.
     """
     sizes = tuple(len(axis.values) for axis in axes)
-    with whole_file(path) as partial, h5py.File(partial, "w", libver="v110") as file:
+    with _hdf5(path, "v110") as (file, _):
         dataset = file.create_dataset(KEY, sizes, np.uint8, chunks=(1, *sizes[1:]), **_lz4())
         dataset.attrs.update(attributes)
         for place, axis in enumerate(axes):
@@ -188,6 +175,13 @@ def store_writer(
             scale.make_scale(axis.name)
             dataset.dims[place].attach_scale(scale)
         yield dataset
+
+
+@contextmanager
+def _hdf5(path: Path, version: str) -> Iterator[tuple[h5py.File, Sink]]:
+    """Yield an HDF5 file to fill, which appears whole or not at all, and where its bytes go."""
+    with whole_sink(path) as sink, h5py.File(sink, "w", libver=version) as file:
+        yield file, sink
 
 
 def _lz4() -> dict[str, Any]:

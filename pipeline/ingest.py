@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.alone import alone
 from pipeline.atomic import sweep, write_text
 from pipeline.catalog import DayFile, release_days
-from pipeline.editions import UNDATED_TEST, City, Edition
-from pipeline.errors import HeatmapError, PipelineError
+from pipeline.editions import SPLITS, UNDATED_TEST, City, Edition
+from pipeline.errors import HeatmapError, OutputError, PipelineError
 from pipeline.manifest import (
     Manifest,
     StoredDay,
@@ -85,13 +86,29 @@ def ingest_city(
     Raises:
         CatalogError: The release has no such city, or misnamed files.
         StoreError: The store belongs to another edition.
+        InUseError: Another run is ingesting the city.
+        OutputError: The store's disk is full or read-only; days that were finished stay.
     """
+    with alone(root / f".{city.name}.lock", root / city.name, "ingest"):
+        return _ingest(release, edition, city, root, workers, cluster, verify, progress)
+
+
+def _ingest(
+    release: Path,
+    edition: Edition,
+    city: City,
+    root: Path,
+    workers: int,
+    cluster: str | None,
+    verify: bool,
+    progress: Callable[[str], None] | None,
+) -> IngestReport:
     days = release_days(release, edition, city)
     stored = _stored(root, edition, city)
     before, there = dict(stored), {source.day for source in days}
     unwanted = [day for day in stored if day not in there and not _wanted(edition, stored[day])]
     for day in unwanted:
-        (root / stored.pop(day).file).unlink(missing_ok=True)
+        del stored[day]
     kept: list[str] = []
     jobs: list[DayJob] = []
     for source in days:
@@ -108,6 +125,7 @@ def ingest_city(
             progress(source.day)
     if stored != before:
         write_manifest(root, Manifest.of(edition, city, stored.values()))
+    _tidy(root, city, before, stored)
     ingested: list[str] = []
     refused: dict[str, str] = {}
     unreadable: list[str] = []
@@ -121,6 +139,8 @@ def ingest_city(
             if old is not None and old.file != outcome.file:
                 (root / old.file).unlink(missing_ok=True)
             ingested.append(day)
+        elif isinstance(outcome, OutputError):
+            raise outcome  # the next day would find no more room
         else:
             path, said = str(job.source.path), str(outcome)
             kept_as = "; the store keeps the day as it was" if day in stored else ""
@@ -131,8 +151,6 @@ def ingest_city(
             progress(day)
 
     _keep_table(release, edition, root)
-    for source in days:
-        sweep((root / stored_file(city.name, source.split, source.day)).parent)
     fan_out(rechunk_day, jobs, done, workers=workers, cluster=cluster)
     return IngestReport(
         city.name,
@@ -143,6 +161,23 @@ def ingest_city(
         dropped=tuple(sorted(unwanted)),
         unreadable=tuple(sorted(unreadable)),
     )
+
+
+def _tidy(
+    root: Path, city: City, before: dict[str, StoredDay], stored: dict[str, StoredDay]
+) -> None:
+    """Remove what killed runs left half-written, and days that the manifest does not list.
+
+    Where there was no manifest nobody knows what days are; they stay until they are made again.
+    """
+    sweep(root / city.name, alone=True)
+    listed = {root / day.file for day in stored.values()}
+    for split in SPLITS:
+        folder = (root / stored_file(city.name, split, "day")).parent
+        sweep(folder, alone=True)
+        for path in folder.glob("*.nc") if before else ():
+            if path not in listed:
+                path.unlink(missing_ok=True)
 
 
 def _keep_table(release: Path, edition: Edition, root: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,9 @@ from pipeline.climatology import what_fits_rest_on
 from pipeline.errors import StoreError
 from pipeline.store import Store
 
+KEPT = 8
+"""Fits of a kind and city that stay: every day that arrives makes new ones of those before."""
+DIGEST = "[0-9a-f]" * 16
 FIT_VERSION = 1
 """Of the way sums are kept: a new one adds up every city anew."""
 
@@ -33,6 +39,24 @@ def digest(store: Store, days: Sequence[str], *facts: object) -> str:
     parts = [repr((FIT_VERSION, *what_fits_rest_on(store.edition, store.city), *facts))]
     parts += [f"{day} {stored[day].source_sha256}" for day in days]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def note_use(path: Path) -> None:
+    """Note that a fit is in use, and remove all but the last used of its kind and city.
+
+    Args:
+        path: `<kind and city>_<16 digits of a digest>.<suffix>`; it stays, whatever the clock says.
+    """
+    with suppress(OSError):  # of a folder that may only be read
+        os.utime(path)
+        kind = path.stem[:-16]
+        others = [
+            (other.stat().st_mtime_ns, other)
+            for other in path.parent.glob(f"{glob.escape(kind)}{DIGEST}{path.suffix}")
+            if other != path
+        ]
+        for _, other in sorted(others, reverse=True)[KEPT - 1 :]:
+            other.unlink(missing_ok=True)
 
 
 def save_array(path: Path, array: NDArray[np.uint32]) -> Path:

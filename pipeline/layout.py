@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 WHITE = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A labelled axis of a day in a store.
+
+    Attributes:
+        name: Dimension name.
+        values: A number or a word for every place along it.
+        attributes: CF attributes, such as `units`.
+    """
+
+    name: str
+    values: NDArray[Any]
+    attributes: dict[str, str]
 
 
 def to_model(frames: NDArray[np.uint8]) -> NDArray[np.float32]:

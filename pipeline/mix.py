@@ -12,7 +12,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipeline.atomic import whole_file
 from pipeline.climatology import (
     GROUPS,
     STEPS_PER_BYTE,
@@ -29,6 +28,7 @@ from pipeline.editions import City, Edition
 from pipeline.errors import StoreError
 from pipeline.forecasters import MovingAverage
 from pipeline.layout import WHITE
+from pipeline.sink import whole_sink
 from pipeline.sources.traffic import read_window
 from pipeline.store import Store
 from pipeline.windows import Cut, Window, WindowPlan
@@ -173,8 +173,8 @@ def save_mix(path: Path, mix: Mix) -> Path:
     )
     dataset["mean"].attrs = {"units": f"1/{STEPS_PER_BYTE} byte", "largest": WHITE * STEPS_PER_BYTE}
     chunk = {"zlib": True, "complevel": 4, "chunksizes": (1, *usual.steps.shape[1:])}
-    with whole_file(path) as partial:
-        dataset.to_netcdf(partial, engine="h5netcdf", encoding={"mean": chunk})
+    with whole_sink(path) as sink:
+        dataset.to_netcdf(sink, engine="h5netcdf", encoding={"mean": chunk})
     return path
 
 

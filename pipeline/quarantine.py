@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from functools import partial
-from threading import Lock
+from threading import Event, Lock
 from typing import Generic, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -110,7 +110,8 @@ def fan_out(
         function: What to do, importable by name.
         jobs: Its arguments, one a call.
         done: Called in this process, one at a time, as each job ends: with its result, or with what
-            was wrong with it. Any other exception is a bug and stops the run.
+            was wrong with it. Any other exception, and any that it raises itself, stops the run; it
+            is not called again then.
         workers: Quarantined processes on this machine, each fed by a Dask thread; 0 runs the jobs
             here, one after another.
         cluster: Address of a `distributed` scheduler to run on instead.
@@ -125,18 +126,26 @@ def fan_out(
     if cluster is not None:
         _fan_out_on_cluster(function, jobs, done, cluster)
         return
-    gate = Lock()
+    gate, broken = Lock(), Event()
     processes = min(workers, len(jobs))
     with Quarantine(function, workers=processes, memory=memory) as quarantine:
 
         def run(job: Job) -> None:
             outcome: Result | PipelineError | OSError
+            if broken.is_set():
+                return
             try:
                 outcome = quarantine(job)
             except (PipelineError, OSError) as fault:
                 outcome = fault
             with gate:
-                done(job, outcome)
+                if broken.is_set():
+                    return
+                try:
+                    done(job, outcome)
+                except BaseException:
+                    broken.set()
+                    raise
 
         if workers:
             tasks = [dask.delayed(partial(run, job), pure=False)() for job in jobs]

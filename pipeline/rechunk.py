@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from pipeline.catalog import DayFile
 from pipeline.editions import City, Edition, Slot, Split
-from pipeline.errors import HeatmapError, StoreError
+from pipeline.errors import ChangedError, HeatmapError
 from pipeline.grid import Grid
-from pipeline.heatmaps import Axis, open_frames, store_writer
+from pipeline.heatmaps import open_frames, store_writer
+from pipeline.layout import Axis
 from pipeline.manifest import ChannelStatistics, StoredDay
 from pipeline.test_slots import read_additional, table_slots
 
@@ -76,10 +77,12 @@ def rechunk_day(job: DayJob) -> StoredDay:
 
     Raises:
         HeatmapError: The release's file is not a day of this edition, or nothing tells its slots.
+        ChangedError: It changed or vanished while it was read.
+        OutputError: The store's disk is full or read-only.
     """
     edition, source = job.edition, job.source
     file = stored_file(source.city, source.split, source.day)
-    before = fingerprint(source)
+    before, untouched = fingerprint(source), _identity(source)
     slots = _slots(job)
     shape = edition.test_shape(job.city, source.day) if slots else edition.day_shape
     counts = np.zeros((len(edition.channels), 256), np.int64)
@@ -96,9 +99,13 @@ def rechunk_day(job: DayJob) -> StoredDay:
             first = start * per_row
             target.write_direct(flat, dest_sel=np.s_[first : first + len(flat)])
             counts += histogram(flat)
-        checksum = source_checksum(source)
-        if before != fingerprint(source):
-            raise StoreError(f"{source.path}: changed while it was read; ingest again")
+        try:
+            checksum = source_checksum(source)
+            same = untouched == _identity(source)
+        except FileNotFoundError as fault:
+            raise ChangedError(f"{fault.filename}: vanished while it was read") from None
+        if not same:
+            raise ChangedError(f"{source.path}: changed while it was read; ingest again")
     stored = job.root / file
     return StoredDay(
         split=source.split,
@@ -139,6 +146,12 @@ def fingerprint(source: DayFile) -> tuple[int, int]:
         raise HeatmapError(f"{missing[0]}: no such file")
     stats = [path.stat() for path in _files(source)]
     return sum(stat.st_size for stat in stats), sum(stat.st_mtime_ns for stat in stats)
+
+
+def _identity(source: DayFile) -> list[tuple[int, ...]]:
+    """Return what no file keeps that is written to or replaced, whatever its size and time say."""
+    stats = [path.stat() for path in _files(source)]
+    return [(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in stats]
 
 
 def source_checksum(source: DayFile) -> str:

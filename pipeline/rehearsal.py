@@ -167,9 +167,14 @@ def _claim(into: Path, facts: dict[str, object]) -> None:
                 f"{record}: another {', '.join(other)} than now; expected the same or a new folder"
             )
         return
-    if into.exists() and any(into.iterdir()):
+    if into.exists() and any(not _of_a_run(path) for path in into.iterdir()):
         raise CatalogError(f"{into}: holds other files; expected a new folder")
     write_json(record, facts)
+
+
+def _of_a_run(path: Path) -> bool:
+    """Return whether a file is a lock, or what a killed run left of the record half-written."""
+    return path.name.startswith(".") or path.suffix == ".partial"
 
 
 def _name(test: TestFile) -> str:

@@ -22,7 +22,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.editions import City, Edition, Split
-from pipeline.errors import StoreError
+from pipeline.errors import ChangedError, StoreError
 from pipeline.frame_reader import FrameReader
 from pipeline.grid import Grid
 from pipeline.heatmaps import open_frames
@@ -112,6 +112,23 @@ class Store:
     def read_day(self, day: str) -> NDArray[np.uint8]:
         """Return a whole day, `(T, H, W, C)` uint8."""
         return self.read(day, 0, self.frames(day))
+
+    def check_unchanged(self) -> None:
+        """Make sure that no day was ingested anew since the store was opened.
+
+        Raises:
+            ChangedError: Some were, or left the store; lists them all.
+        """
+        now = read_manifest(self.root, self.edition, self.city).by_day()
+        changed = [
+            day
+            for day, stored in self.manifest.by_day().items()
+            if day not in now or now[day].stored_sha256 != stored.stored_sha256
+        ]
+        if changed:
+            raise ChangedError(
+                f"{self.root}: {self.city.name} {changed} changed while they were read; run again"
+            )
 
     def frames(self, day: str) -> int:
         """Return how many frames there are of a day, or of a test file of input hours."""

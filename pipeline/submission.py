@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.alone import alone
 from pipeline.archive import (
     Expected,
     Member,
@@ -27,7 +25,7 @@ from pipeline.archive import (
 )
 from pipeline.atomic import sweep, whole_file
 from pipeline.editions import City
-from pipeline.errors import PipelineError, SubmissionError
+from pipeline.errors import OutputError, PipelineError, SubmissionError
 from pipeline.forecasters import Forecaster
 from pipeline.heatmaps import row_writer, write_frames
 from pipeline.layout import to_heatmap, to_model
@@ -81,7 +79,10 @@ def write_submission(
         progress: Told each member as it is there.
 
     Raises:
-        SubmissionError: There are no test days or slots, or another run is writing the zip.
+        SubmissionError: There are no test days or slots.
+        InUseError: Another run is writing the zip.
+        OutputError: The disk is full or read-only.
+        ChangedError: A day was ingested anew while it was being forecast.
         WindowError: Test days give less history than the forecaster wants.
     """
     if not stores:
@@ -90,7 +91,8 @@ def write_submission(
     days = {store.city.name: _test_days(store) for store in stores}
     expected_members(edition, days)
     parts = target.with_name(f"{target.stem}.{_digest(stores, identity, history, gzip)}.parts")
-    with _alone(target):
+    lock = target.with_name(f".{target.stem}.lock")  # parts are named by the stem, so is their lock
+    with alone(lock, target, "submit"):
         _sweep_parts(target, keep=parts)
         members, resumed = {}, 0
         for store in stores:
@@ -104,6 +106,8 @@ def write_submission(
                     _write_member(members[name], store, model, day, history, gzip)
                 if progress is not None:
                     progress(name)
+        for store in stores:
+            store.check_unchanged()
         with whole_file(target) as partial:
             write_zip(partial, members)
             with partial.open("rb") as file:
@@ -171,6 +175,8 @@ def check_submission(
     def done(job: Member, outcome: PipelineError | OSError | None) -> None:
         if isinstance(outcome, SubmissionError):
             faults.append(str(outcome))
+        elif isinstance(outcome, OutputError):
+            raise outcome  # nothing is known of the submission
         elif outcome is not None:
             faults.append(f"{path}: {job.name}: {outcome}")
 
@@ -185,31 +191,6 @@ def _sweep_parts(target: Path, *, keep: Path) -> None:
     for folder in target.parent.iterdir():
         if parts.fullmatch(folder.name) and folder != keep:
             shutil.rmtree(folder)
-
-
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Keep other runs from writing the same target; a dead run's lock is no lock.
-
-    Raises:
-        SubmissionError: Another run writes it.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    path = target.with_name(f".{target.stem}.lock")  # parts are named by the stem, so is their lock
-    held = False
-    while not held:
-        with path.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SubmissionError(f"{target}: another run is writing it") from None
-            with suppress(FileNotFoundError):  # else a run that just ended took this file away
-                held = os.path.samestat(os.fstat(file.fileno()), path.stat())
-            if held:
-                try:
-                    yield
-                finally:
-                    path.unlink(missing_ok=True)
 
 
 def _digest(stores: list[Store], identity: str, history: int, gzip: int) -> str:

@@ -30,7 +30,7 @@ from pipeline.climatology import (
 )
 from pipeline.clock import local_minutes
 from pipeline.errors import StoreError
-from pipeline.kept_fits import digest, map_array, save_array
+from pipeline.kept_fits import digest, map_array, note_use, save_array
 from pipeline.layout import WHITE
 from pipeline.mix import Mix, fingerprint, fit_mix, load_mix, save_mix
 from pipeline.store import Store
@@ -69,6 +69,7 @@ class UsualFrames:
     interpolated: bool = False
     _total: tuple[GroupSums, NDArray[np.uint64]] | None = field(default=None, repr=False)
     _kept: OrderedDict[str | bytes, DaySteps] = field(default_factory=OrderedDict, repr=False)
+    _mapped: NDArray[np.uint32] | None = field(default=None, repr=False)  # outlives its file
 
     @classmethod
     def fit(
@@ -94,11 +95,14 @@ class UsualFrames:
                 "what is usual needs 2"
             )
         with suppress(StoreError):  # sums that are missing or spoiled are made again
-            map_array(path, _sums_shape(store, grouping))
-            return cls(store, tuple(days), grouping, path, keep, interpolated)
+            mapped = map_array(path, _sums_shape(store, grouping))
+            note_use(path)
+            return cls(store, tuple(days), grouping, path, keep, interpolated, _mapped=mapped)
         total = fit_sums(store, days, grouping, workers=workers)
         save_array(path, np.moveaxis(total.sums, -1, -3))
-        return cls(store, tuple(days), grouping, path, keep, interpolated)
+        mapped = map_array(path, _sums_shape(store, grouping))
+        note_use(path)
+        return cls(store, tuple(days), grouping, path, keep, interpolated, _mapped=mapped)
 
     def frames(self, day: str, start: int, stop: int) -> NDArray[np.float32]:
         """Return what is usual at frames `start` to `stop`, `(n, C, H, W)` in [0, 1]."""
@@ -182,7 +186,9 @@ class UsualFrames:
         """Return the sums by group, mapped from their file, and those over all groups."""
         if self._total is None:
             edition, city = self.store.edition, self.store.city
-            sums = map_array(self.path, _sums_shape(self.store, self.grouping))
+            sums = self._mapped
+            if sums is None:
+                sums = map_array(self.path, _sums_shape(self.store, self.grouping))
             labels = [group_of(edition, city, day, self.grouping) for day in self.days]
             frames = np.bincount(np.concatenate(labels), minlength=GROUPS[self.grouping])
             self._total = GroupSums(sums, frames), sums.sum(axis=0, dtype=np.uint64)
@@ -193,7 +199,7 @@ class UsualFrames:
 
     def __setstate__(self, state: tuple[Store, tuple[str, ...], Grouping, Path, int, bool]) -> None:
         self.store, self.days, self.grouping, self.path, self.keep, self.interpolated = state
-        self._total, self._kept = None, OrderedDict()
+        self._total, self._kept, self._mapped = None, OrderedDict(), None
 
 
 def mix_weights(
@@ -213,9 +219,12 @@ def mix_weights(
         with suppress(StoreError):
             mix: Mix = load_mix(path, store.edition, store.city)
             if mix.fingerprint == wanted:
+                if path == own:
+                    note_use(own)
                 return mix.weights
     mix = fit_mix(store, days, cut, workers=workers)
     save_mix(own, mix)
+    note_use(own)
     return mix.weights
 
 

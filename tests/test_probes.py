@@ -24,13 +24,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from pipeline.alone import alone
 from pipeline.catalog import read_edition
 from pipeline.editions import City, Days, Edition
-from pipeline.errors import CatalogError, PointsError
+from pipeline.errors import CatalogError, InUseError, PointsError
 from pipeline.probes import points as points_room
 from pipeline.probes.days import to_utc, wall_clock
 from pipeline.probes.rasterise import rasterise
-from pipeline.probes.runs import alone
 from pipeline.probes.settings import Columns, Rasterising
 from pipeline.probes.steps import quadrant_of
 
@@ -545,7 +545,8 @@ def test_a_second_run_does_nothing_until_something_changes(tmp_path):
 
 def test_one_run_at_a_time(tmp_path):
     folder = write(tmp_path, walk())
-    with alone(folder / "out/Tiny"), pytest.raises(PointsError, match="another run"):
+    lock = folder / "out/.Tiny.rasterise.lock"
+    with alone(lock, folder, "rasterise"), pytest.raises(InUseError, match="another run"):
         run(folder)
     run(folder)
 

@@ -18,7 +18,7 @@ import pytest
 
 from pipeline import submission
 from pipeline.archive import Member, list_members, open_member, reader_memory
-from pipeline.errors import SubmissionError, WindowError
+from pipeline.errors import InUseError, SubmissionError, WindowError
 from pipeline.forecasters import MovingAverage, Persistence
 from pipeline.heatmaps import read_frames, write_frames
 from pipeline.members import expected_members
@@ -158,7 +158,7 @@ def test_a_second_run_into_the_same_zip_is_refused(stores, tmp_path):
         """A forecaster during whose work another run begins."""
 
         def forecast(self, history, windows):
-            with pytest.raises(SubmissionError, match=r"s\.zip: another run") as refusal:
+            with pytest.raises(InUseError, match=r"s\.zip: another run") as refusal:
                 write(target, stores, identity="other")
             refusals.append(str(refusal.value))
             return super().forecast(history, windows)

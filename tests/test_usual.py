@@ -137,9 +137,11 @@ def test_fits_that_cannot_be_are_refused_by_name(stores, tmp_path):
     with pytest.raises(StoreError, match="frames 40 to 49"):
         UsualFrames.fit(stores[0], TRAINING, tmp_path).frames(TRAINING[0], 40, 49)
     gone = UsualFrames.fit(stores[0], TRAINING, tmp_path)
+    elsewhere = pickle.loads(pickle.dumps(gone))
     gone.path.unlink()
+    assert gone.frames(TRAINING[0], 0, 1).any()  # who has it open keeps it
     with pytest.raises(StoreError, match="usual_Aal"):
-        gone.frames(TRAINING[0], 0, 1)
+        elsewhere.frames(TRAINING[0], 0, 1)
 
 
 def test_mix_weights_are_of_these_days_and_kept(stores, tmp_path, monkeypatch):

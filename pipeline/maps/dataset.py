@@ -10,11 +10,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipeline.atomic import whole_file
 from pipeline.editions import City, Edition
 from pipeline.grid import Grid
 from pipeline.maps.days import false_discovery
 from pipeline.maps.sums import AXES, WEEKDAYS, CitySums
+from pipeline.sink import whole_sink
 
 Values = NDArray[np.float64]
 
@@ -94,8 +94,8 @@ def skill(mse: Values, baseline: Values) -> Values:
 def save_maps(path: Path, maps: xr.Dataset) -> Path:
     """Write maps as netCDF-4, whole, compressed."""
     encoding = {name: {"zlib": True, "complevel": 4} for name in maps.data_vars if maps[name].ndim}
-    with whole_file(path) as partial:
-        maps.to_netcdf(partial, engine="h5netcdf", encoding=encoding)
+    with whole_sink(path) as sink:
+        maps.to_netcdf(sink, engine="h5netcdf", encoding=encoding)
     return path
 
 

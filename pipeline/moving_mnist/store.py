@@ -17,7 +17,8 @@ import numpy as np
 
 from pipeline.atomic import write_json
 from pipeline.errors import DigitsError
-from pipeline.heatmaps import Axis, store_writer
+from pipeline.heatmaps import store_writer
+from pipeline.layout import Axis
 from pipeline.moving_mnist.digits import find_file, read_digits
 from pipeline.moving_mnist.entry import FixedSet, MovingMnist
 from pipeline.moving_mnist.motion import MOTIONS

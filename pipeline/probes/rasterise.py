@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline.alone import alone
 from pipeline.atomic import sweep
 from pipeline.catalog import day_path
 from pipeline.editions import City, Edition
@@ -26,7 +27,7 @@ from pipeline.probes.report import (
     total,
     write_report,
 )
-from pipeline.probes.runs import Progress, Tasks, alone, clear
+from pipeline.probes.runs import Progress, Tasks, clear
 from pipeline.probes.scratch import (
     PieceReport,
     Scratch,
@@ -72,12 +73,13 @@ def rasterise(
         Counts that add up; also in `<root>/<city>/rasterise.json`.
 
     Raises:
-        PointsError: The points cannot be used, or another run is at work on this city.
+        PointsError: The points cannot be used.
+        InUseError: Another run is at work on this city.
         CatalogError: The edition's channels or headings are not those of 2019.
     """
     heading_codes(edition)
     folder = root / city.name
-    with alone(folder):
+    with alone(root / f".{city.name}.rasterise.lock", folder, "rasterise"):
         earlier = read_report(root, city.name)
         known = {source.file: source for source in earlier.sources} if earlier else {}
         sources = find_sources(settings.points, base, known)

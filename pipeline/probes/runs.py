@@ -1,20 +1,15 @@
-"""One run at a time in a folder, and its tasks side by side."""
+"""The tasks of a run side by side, and what runs leave behind."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
 import dask
-
-from pipeline.errors import PointsError
 
 Progress = Callable[[str, int, int], None]
 """Told the stage (`read`, `sort` or `draw`), how many of its tasks are done, and of how many."""
@@ -54,25 +49,6 @@ class Tasks:
             *tasks, scheduler=scheduler, num_workers=self.workers
         )
         return list(results)
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a city's folder for one run at a time; the hold ends with the process, however it ends.
-
-    Raises:
-        PointsError: Another run has it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PointsError(f"{folder}: another run is rasterising here; wait for it") from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def clear(folder: Path, *, but: Path | None = None) -> None:

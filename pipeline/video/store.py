@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipeline.alone import alone
 from pipeline.atomic import write_json
 from pipeline.errors import VideoError
-from pipeline.heatmaps import Axis, store_writer
+from pipeline.heatmaps import store_writer
+from pipeline.layout import Axis
 from pipeline.video.entry import Drive, VideoSet, VideoSplit, find_drives
 from pipeline.video.pictures import list_pictures, open_pictures
 from pipeline.video.prednet_crop import crop_picture
@@ -90,9 +92,18 @@ def ingest_drives(
 
     Raises:
         VideoError: A pattern of the catalogue finds nothing, or the manifest is of another set.
+        InUseError: Another run is at work on the store.
     """
+    drives = find_drives(entry, root, split)
+    with alone(store / ".lock", store, "ingest-video"):
+        return _ingest(entry, drives, store, verify, progress)
+
+
+def _ingest(
+    entry: VideoSet, drives: list[Drive], store: Path, verify: bool, progress: Tick | None
+) -> VideoReport:
     report = VideoReport([], [], {})
-    for drive in find_drives(entry, root, split):
+    for drive in drives:
         known = read_manifest(store, entry)
         try:
             if _is_current(known.get(drive.name), drive, store, verify):

@@ -1,0 +1,327 @@
+"""Bring about every fault of the table in docs/faults.md on a tiny city, and print the table.
+
+    python bench/faults.py [--row NAME ...] [--no-server]
+
+Each row starts from the same release of two cities. `shown` is what a person sees; `lost` compares
+what is there in the end, byte by byte, with a calm run (of a training: the model's file,
+and the steps that were done twice); `seconds` is how long the run took that made it good again.
+Rows of flows and workers start a Prefect server of their own on loopback (`faults_served.py`).
+Exits 1 if anything was lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nights import World
+
+ROOT = Path(__file__).resolve().parent.parent
+CLI = "from flows.cli import main; main()"
+STEPS = 60
+NETWORK = {"blocks": [1, 1], "modules": 2, "clip": 1, "cell": "conv_lstm", "anchored": False}
+TRAINING = {"steps": STEPS, "batch": 3, "evaluate_every": 20, "log_every": 1, "threads": 1}
+TINY = {
+    "network": "small_traffic_2d",
+    "change": NETWORK,
+    "inputs": ["usual"],
+    "reading": {"held_out": 1},
+    "training": TRAINING | {"save_every_seconds": 3600},
+}
+WHILE_READ = """
+from pathlib import Path
+from nights import while_read
+path = Path({path!r})
+def act():
+    {act}
+while_read(path, act)
+"""
+CLOCK = """
+import pipeline.atomic, time
+from nights import _Clock
+pipeline.atomic.time = _Clock(time.time() + {days} * 86400)
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table."""
+
+    fault: str
+    shown: str
+    lost: str
+    recovered: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended."""
+
+    code: int
+    errors: list[str]
+    seconds: float
+
+    def shown(self, root: Path) -> str:
+        if self.code < 0:
+            return f"ended by {signal.Signals(-self.code).name}"
+        text = " / ".join(line.removeprefix("error: ") for line in self.errors[-2:])
+        return f"exit {self.code}: " + text.replace(f"{root}/", "")
+
+
+@dataclass
+class Stage:
+    """A world, the store and model that a calm run makes of it, and who plays faults on it."""
+
+    world: World
+    calm: dict[str, str]
+    calm_model: str = ""
+
+    @classmethod
+    def build(cls, folder: Path) -> Stage:
+        world = World(folder)
+        world.build()
+        config = (folder / "run.yaml").read_text()
+        (folder / "run.yaml").write_text(f"{config}models: {{tiny: {TINY}}}\n".replace("'", ""))
+        stage = cls(world, {})
+        stage.must(stage.t4c("ingest"))
+        stage.calm = stage.stored()
+        shutil.rmtree(world.root / "store")
+        return stage
+
+    def t4c(self, *verb: str, spoil: str = "") -> Said:
+        return self.finish(self.start(*verb, spoil=spoil))
+
+    def start(self, *verb: str, spoil: str = "") -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", spoil + CLI, *verb, str(self.world.root / "run.yaml")]
+        process = subprocess.Popen(
+            command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        process.began = time.monotonic()  # type: ignore[attr-defined]
+        return process
+
+    def finish(self, process: subprocess.Popen[str]) -> Said:
+        said, _ = process.communicate()
+        errors = [line for line in said.splitlines() if line.startswith("error: ")]
+        if process.returncode not in (0, 130) and not errors and process.returncode > 0:
+            raise SystemExit(f"no named error, exit {process.returncode}:\n{said}")
+        return Said(process.returncode, errors, time.monotonic() - process.began)
+
+    def must(self, said: Said) -> Said:
+        if said.code:
+            raise SystemExit(f"exit {said.code}: {said.errors}")
+        return said
+
+    def stored(self) -> dict[str, str]:
+        store = self.world.root / "store"
+        return {str(p.relative_to(store)): digest(p) for p in sorted(store.rglob("*.nc"))}
+
+    def lost(self) -> str:
+        """What a calm run would have and this store has not, or what lies about beside it."""
+        found = self.stored()
+        missing = [name for name in self.calm if found.get(name) != self.calm[name]]
+        store = self.world.root / "store"
+        odd = [p.name for p in store.rglob("*") if p.suffix in {".partial", ".lock"}]
+        odd += sorted(set(found) - set(self.calm))
+        return "nothing" if not missing and not odd else f"missing {missing}, odd {odd}"
+
+    def source(self) -> Path:
+        return min((self.world.root / "release").rglob("*.h5"))
+
+    def good_again(self, fault: str, shown: str, recovered: str = "run again") -> Row:
+        said = self.must(self.t4c("ingest"))
+        return Row(fault, shown, self.lost(), recovered, said.seconds)
+
+
+def environment() -> dict[str, str]:
+    paths = f"{ROOT}{os.pathsep}{ROOT / 'bench'}"
+    return os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def ingest_killed(stage: Stage, number: signal.Signals) -> Row:
+    act = f"import os; os.kill(os.getpid(), {int(number)})"
+    said = stage.t4c("ingest", spoil=WHILE_READ.format(path=str(stage.source()), act=act))
+    return stage.good_again(f"{number.name} of `t4c ingest` in mid-day", said.shown(Path()))
+
+
+def source_replaced(stage: Stage) -> Row:
+    path = stage.source()
+    act = "new = path.with_suffix('.new'); new.write_bytes(path.read_bytes()); new.replace(path)"
+    said = stage.t4c("ingest", spoil=WHILE_READ.format(path=str(path), act=act))
+    shown = said.shown(stage.world.root)
+    return stage.good_again("source file replaced while it is read", shown, "run again: read anew")
+
+
+def source_gone(stage: Stage) -> Row:
+    path = stage.source()
+    data = path.read_bytes()
+    said = stage.t4c("ingest", spoil=WHILE_READ.format(path=str(path), act="path.unlink()"))
+    path.write_bytes(data)
+    shown = said.shown(stage.world.root)
+    return stage.good_again("source file taken away while it is read", shown, "put back, run again")
+
+
+def disk(stage: Stage, fault: str, size: str, options: str, mended: str, how: str) -> Row:
+    """A store on a small disk of its own."""
+    store = stage.world.root / "store"
+    store.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},{options}", "tmpfs", str(store)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        return Row(fault, "not tried: this process may not mount a disk", "", "", 0.0)
+    try:
+        shown = stage.t4c("ingest").shown(stage.world.root)
+        subprocess.run(["mount", "-o", f"remount,{mended}", store], check=True)
+        return stage.good_again(fault, shown, how)
+    finally:
+        subprocess.run(["umount", store], check=True)
+
+
+def disk_full(stage: Stage) -> Row:
+    return disk(stage, "disk full", "60k", "rw", "size=8m", "room made, run again")
+
+
+def disk_read_only(stage: Stage) -> Row:
+    return disk(stage, "output read-only", "8m", "ro", "rw", "made writable, run again")
+
+
+def two_at_once(stage: Stage) -> Row:
+    flag = stage.world.root / "reading"
+    act = f"import time; Path({str(flag)!r}).touch(); time.sleep(60)"
+    first = stage.start("ingest", spoil=WHILE_READ.format(path=str(stage.source()), act=act))
+    while not flag.exists() and first.poll() is None:
+        time.sleep(0.05)
+    shown = stage.t4c("ingest", "--set", "cities=[Aal]").shown(stage.world.root)
+    first.kill()
+    first.communicate()
+    flag.unlink()
+    return stage.good_again("two runs at once", shown, "the first was killed then; run again")
+
+
+def clock_jump(stage: Stage) -> Row:
+    """Half the days by a clock 400 days ahead, the rest by one 400 days behind."""
+    ahead = stage.t4c("ingest", "--set", "cities=[Aal]", spoil=CLOCK.format(days=400))
+    for path in (stage.world.root / "release").rglob("*.h5"):
+        os.utime(path, (4e9, 4e9))
+    behind = stage.t4c("ingest", spoil=CLOCK.format(days=-400))
+    shown = " / ".join(f"exit {said.code}" for said in (ahead, behind))
+    fault = "clock jumps by ±400 days, and the sources' times (played: the pipeline's own clock)"
+    return stage.good_again(fault, shown, "nothing to mend: contents decide, not times")
+
+
+def trained(stage: Stage) -> tuple[str, Path]:
+    folder = stage.world.root / "out" / "models"
+    path = folder / "tiny.safetensors"
+    return digest(path) if path.is_file() else "", folder / "tiny" / "curve.csv"
+
+
+def steps_of(curve: Path) -> int:
+    """The last whole row's step; 0 before there is one."""
+    if not curve.exists():
+        return 0
+    text = curve.read_text()
+    rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+    return int(rows[-1]["step"]) if rows else 0
+
+
+def saved_step(stage: Stage) -> int:
+    import torch
+
+    path = stage.world.root / "out" / "models" / "tiny" / "state.pt"
+    return torch.load(path, weights_only=True)["progress"]["step"] if path.exists() else 0
+
+
+def calm_training(stage: Stage) -> None:
+    stage.must(stage.t4c("ingest"))
+    if not stage.calm_model:
+        stage.must(stage.t4c("train"))
+        stage.calm_model = trained(stage)[0]
+        shutil.rmtree(stage.world.root / "out")
+
+
+def lost_steps(stage: Stage, reached: int, saved: int) -> str:
+    same = trained(stage)[0] == stage.calm_model
+    twice = max(0, reached - saved)
+    steps = f"nothing ({twice} steps done twice)" if twice else "nothing"
+    return steps if same else "the model differs from that of a calm run"
+
+
+def training_stopped(stage: Stage, number: signal.Signals) -> Row:
+    calm_training(stage)
+    process, curve = stage.start("train"), trained(stage)[1]
+    while steps_of(curve) < 25 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(number)
+    shown = stage.finish(process).shown(stage.world.root)
+    reached, saved = steps_of(curve), saved_step(stage)
+    again = stage.must(stage.t4c("train"))
+    lost = lost_steps(stage, reached, saved)
+    how = f"run again: goes on from step {saved}"
+    return Row(f"{number.name} of `t4c train`", shown, lost, how, again.seconds)
+
+
+ROWS: dict[str, Callable[[Stage], Row]] = {
+    "ingest-kill": lambda stage: ingest_killed(stage, signal.SIGKILL),
+    "ingest-term": lambda stage: ingest_killed(stage, signal.SIGTERM),
+    "source-replaced": source_replaced,
+    "source-gone": source_gone,
+    "disk-full": disk_full,
+    "disk-read-only": disk_read_only,
+    "two-at-once": two_at_once,
+    "clock-jump": clock_jump,
+    "train-kill": lambda stage: training_stopped(stage, signal.SIGKILL),
+    "train-term": lambda stage: training_stopped(stage, signal.SIGTERM),
+}
+
+
+def table(rows: list[Row]) -> str:
+    lines = ["| fault | shown | lost | made good | seconds |", "|---|---|---|---|---|"]
+    for row in rows:
+        cells = (row.fault, row.shown, row.lost, row.recovered, f"{row.seconds:.1f}")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    from faults_served import SERVED, served
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--row", action="append", choices=[*ROWS, *SERVED])
+    parser.add_argument("--no-server", action="store_true")
+    options = parser.parse_args()
+    chosen = options.row or [*ROWS, *([] if options.no_server else SERVED)]
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="faults-") as name:
+        stage = Stage.build(Path(name))
+        for key in chosen:
+            if key in ROWS:
+                rows.append(ROWS[key](stage))
+                clean(stage)
+                print(rows[-1], file=sys.stderr, flush=True)
+        if wanted := [key for key in chosen if key in SERVED]:
+            rows += served(stage, wanted)
+    print(table(rows))
+    sys.exit(0 if all(row.lost.startswith("nothing") or not row.lost for row in rows) else 1)
+
+
+def clean(stage: Stage) -> None:
+    for name in ("store", "out"):
+        shutil.rmtree(stage.world.root / name, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
