@@ -21,6 +21,7 @@ from flows import ingest_video as _ingest_video
 from flows import kitti_ap as _kitti_ap
 from flows import maps as _maps
 from flows import prepare_test as _prepare_test
+from flows import promotion as _promotion
 from flows import rasterise as _rasterise
 from flows import report as _report
 from flows import score as _score
@@ -88,6 +89,12 @@ def kitti_ap(truth: Path, detections: Path) -> dict[str, Any]:
 def train(config: RunConfig, models: list[str] | None = None) -> dict[str, Any]:
     """Train the run's networks, from where each was left."""
     return _run(partial(_train.train, models=models or ()), config)
+
+
+@flow
+def promote(config: RunConfig) -> dict[str, Any]:
+    """Train a network on the days there are; put it in use if it beats the one that is."""
+    return _run(_promotion.promote, config)
 
 
 @flow
