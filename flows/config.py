@@ -52,7 +52,7 @@ class RunConfig(Section):
     out: Path = Field(description="Where tables, submissions and maps go.")
     truth: Path | None = Field(None, description="Root of the truth of the test days, if known.")
     workers: int = Field(2, ge=0, le=256, description="Processes; 0 works in this one alone.")
-    cluster: str | None = Field(None, description="Address of a Dask scheduler for `ingest`.")
+    cluster: str | None = Field(None, description="Address of a Dask scheduler.")
     history: int = Field(9, ge=1, description="Frames a model sees.")
     stride: int = Field(9, ge=1, description="Frames from one scored window to the next.")
     ladder: tuple[ModelName, ...] = Field(

@@ -80,8 +80,11 @@ class UsualFrames:
         keep: int = KEEP_DAYS,
         interpolated: bool = False,
         workers: int = 2,
+        cluster: str | None = None,
     ) -> UsualFrames:
         """Return what is usual by these days; sums are added up once and kept under `folder`.
+
+        Here, or on a Dask cluster by its address.
 
         Raises:
             StoreError: There are fewer than two days, or one is not in the store.
@@ -96,7 +99,7 @@ class UsualFrames:
         with suppress(StoreError):  # sums that are missing or spoiled are made again
             map_array(path, _sums_shape(store, grouping))
             return cls(store, tuple(days), grouping, path, keep, interpolated)
-        total = fit_sums(store, days, grouping, workers=workers)
+        total = fit_sums(store, days, grouping, workers=workers, cluster=cluster)
         save_array(path, np.moveaxis(total.sums, -1, -3))
         return cls(store, tuple(days), grouping, path, keep, interpolated)
 
@@ -197,7 +200,13 @@ class UsualFrames:
 
 
 def mix_weights(
-    store: Store, days: Sequence[str], cut: Cut, folder: Path, *, workers: int = 2
+    store: Store,
+    days: Sequence[str],
+    cut: Cut,
+    folder: Path,
+    *,
+    workers: int = 2,
+    cluster: str | None = None,
 ) -> NDArray[np.float64]:
     """Return the best mix's weights of the history's mean `(L, C)`, fitted on these days alone.
 
@@ -214,7 +223,7 @@ def mix_weights(
             mix: Mix = load_mix(path, store.edition, store.city)
             if mix.fingerprint == wanted:
                 return mix.weights
-    mix = fit_mix(store, days, cut, workers=workers)
+    mix = fit_mix(store, days, cut, workers=workers, cluster=cluster)
     save_mix(own, mix)
     return mix.weights
 
