@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from prefect import Flow
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.actions import DeploymentScheduleCreate
-    from prefect.events import DeploymentEventTrigger
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig
+    from prefect.events import DeploymentTriggerTypes, TriggerTypes
 
 ONE_AT_A_TIME = "gpu"
 """The work queue whose runs have the GPU to themselves."""
@@ -76,7 +77,6 @@ def serve(configs: Sequence[str] = (), *, plan: Path = DEFAULT_PLAN, limit: int 
     with _server() as client:
         crash_the_silent(client, SILENT_SECONDS)
     from prefect import serve as serve_all
-    from prefect.client.schemas.objects import ConcurrencyLimitConfig
     from prefect.deployments.runner import RunnerDeployment
 
     serve_all(
@@ -89,8 +89,7 @@ def serve(configs: Sequence[str] = (), *, plan: Path = DEFAULT_PLAN, limit: int 
                 triggers=_triggers(planned),
                 description=planned.description,
                 tags=[*planned.tags],
-                concurrency_limit=planned.concurrency_limit
-                and ConcurrencyLimitConfig(**planned.concurrency_limit.model_dump()),
+                concurrency_limit=_limit(planned),
             )
             for planned in found.deployments
         ),
@@ -184,14 +183,14 @@ def _register(client: SyncPrefectClient, planned: Planned, plan: Plan) -> Any:
     from prefect.client.schemas.objects import ConcurrencyOptions
     from prefect.utilities.callables import parameter_schema
 
-    flow, limit = _flow(planned), planned.concurrency_limit
-    strategy = limit and ConcurrencyOptions(collision_strategy=limit.collision_strategy)
+    flow, limit = _flow(planned), _limit(planned)
+    strategy = ConcurrencyOptions(collision_strategy=limit.collision_strategy) if limit else None
     deployment = client.create_deployment(
         client.create_flow_from_name(flow.name),
         planned.name,
         version=flow.version,
         schedules=_schedules(planned),
-        concurrency_limit=limit and limit.limit,
+        concurrency_limit=limit.limit if limit else None,
         concurrency_options=strategy,
         parameters=_checked(planned),
         description=planned.description or flow.description,
@@ -230,6 +229,13 @@ def _checked(planned: Planned) -> dict[str, Any]:
     return planned.parameters
 
 
+def _limit(planned: Planned) -> ConcurrencyLimitConfig | None:
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig
+
+    limit = planned.concurrency_limit
+    return None if limit is None else ConcurrencyLimitConfig(**limit.model_dump())
+
+
 def _schedules(planned: Planned) -> list[DeploymentScheduleCreate]:
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.client.schemas.schedules import CronSchedule
@@ -243,7 +249,7 @@ def _schedules(planned: Planned) -> list[DeploymentScheduleCreate]:
         raise ConfigError(f"{planned.name}: schedules: {fault}") from None
 
 
-def _triggers(planned: Planned) -> list[DeploymentEventTrigger]:
+def _triggers(planned: Planned) -> list[DeploymentTriggerTypes | TriggerTypes]:
     from prefect.events import DeploymentEventTrigger
 
     return [

@@ -25,7 +25,7 @@ DEFAULT_PLAN = next(
     (path for path in (HERE.parent / "prefect.yaml", HERE / "prefect.yaml") if path.is_file()),
     HERE / "prefect.yaml",
 )
-READ = "flows.serving_plan.read"
+READ: Literal["flows.serving_plan.read"] = "flows.serving_plan.read"
 
 
 class Schedule(Section):

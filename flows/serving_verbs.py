@@ -33,16 +33,18 @@ def server(
     host: Annotated[str, typer.Option(help="Beyond loopback only with a password.")] = LOOPBACK,
 ) -> None:
     """Start Prefect's server for this folder: loopback, no foreign origins, no telemetry."""
+    settings: dict[str, str] = {}
 
     def work() -> Outcome:
-        settings = server_settings(port, host)
-        url = settings["PREFECT_API_URL"]
-        if port != PORT or host != LOOPBACK:
-            sys.stdout.write(f"elsewhere: export PREFECT_API_URL={url}\n")
-            sys.stdout.flush()
-        _become(["server", "start"], settings)
+        from flows.recipe import Outcome
+
+        settings.update(server_settings(port, host))
+        if (port, host) == (PORT, LOOPBACK):
+            return Outcome()
+        return Outcome([f"elsewhere: export PREFECT_API_URL={settings['PREFECT_API_URL']}"])
 
     finish(work, as_json=False)
+    _become(["server", "start"], settings)
 
 
 @app.command()
