@@ -55,12 +55,13 @@ def server_settings(
     if not _loopback(host) and not environ.get(AUTH):
         raise ConfigError(f"--host {host}: not loopback, expected {AUTH}=user:password to be set")
     origins = {f"http://{name}:{port}" for name in (host, LOOPBACK, "localhost")}
+    url = f"http://{LOOPBACK if _any(host) else host}:{port}/api"
     return {
         **client_settings(environ),
-        "PREFECT_API_URL": f"http://{LOOPBACK if _any(host) else host}:{port}/api",
+        "PREFECT_API_URL": url,
         "PREFECT_SERVER_API_HOST": host,
         "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_UI_API_URL": "/api",  # of whatever name the page was opened by
+        "PREFECT_UI_API_URL": environ.get("PREFECT_UI_API_URL") or url,  # as browsers reach it
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(sorted(origins)),
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
