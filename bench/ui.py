@@ -70,11 +70,11 @@ def look(folder: Path, out: Path) -> None:
     t4c("synth", "city.yaml")
     log = folder / "log"
     with running([*T4C, "server", "--port", str(port)], log, environ) as server:
-        wait_for("server", lambda: httpx.get(f"{url}/health").is_success, server, log, 300)
+        wait_for("server", lambda: httpx.get(f"{url}/health").is_success, server, log, 1200)
         t4c("deploy", "city.yaml")
         t4c("prefect", "deployment", "run", "ingest/nightly-ingest")
         with running([*T4C, "worker"], folder / "worker.log", mine) as worker:
-            wait_for("night", lambda: done(mine), worker, folder / "worker.log", 900)
+            wait_for("night", lambda: done(mine), worker, folder / "worker.log", 3600)
         left = subprocess.run(
             [sys.executable, "-c", LEAVE, EVIL],
             env=mine,
@@ -122,7 +122,7 @@ def shown(tab, url: str, text: str) -> None:
     """Open a page and wait until a text is to be read on it."""
     tab.call("Page.enable")
     tab.call("Page.navigate", url=url)
-    end = time.time() + 240
+    end = time.time() + 900
     while text not in (tab.run("document.body ? document.body.innerText : ''") or ""):
         assert time.time() < end, f"{url}: {tab.run('document.body.innerText')}"
         time.sleep(0.5)

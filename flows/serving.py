@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from datetime import timedelta
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.recipe import Outcome
 from flows.serving_plan import DEFAULT_PLAN, Plan, Planned, read_plan
-from flows.serving_settings import HEARTBEAT_SECONDS, client_settings
+from flows.serving_pools import SILENT_SECONDS, ZOMBIES, crash_the_silent, make_pool, make_queue
+from flows.serving_settings import client_settings
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
     from prefect.events import DeploymentTriggerTypes, TriggerTypes
-
-ONE_AT_A_TIME = "gpu"
-"""The work queue whose runs have the GPU to themselves."""
-ZOMBIES = "Runs that fell silent have crashed"
-SILENT_SECONDS = 6 * HEARTBEAT_SECONDS
 
 
 def deploy(
@@ -50,11 +45,11 @@ def deploy(
     found = read_plan(plan, configs)
     with _server() as client:
         for pool in sorted({planned.work_pool.name for planned in found.deployments}):
-            _make_pool(client, pool)
+            make_pool(client, pool)
         for name, queue in sorted(
             {(one.work_pool.name, one.work_pool.work_queue_name) for one in found.deployments}
         ):
-            _make_queue(client, name, queue)
+            make_queue(client, name, queue)
         crash_the_silent(client, silent)
         facts = {one.name: str(_register(client, one, found)) for one in found.deployments}
     lines = [_said(planned) for planned in found.deployments]
@@ -116,67 +111,6 @@ def _server() -> Iterator[SyncPrefectClient]:
         except HTTPError as refused:
             said = getattr(refused, "response", None)
             raise ConfigError(f"the server refused: {said.text if said else refused}") from None
-
-
-def _make_pool(client: SyncPrefectClient, name: str) -> None:
-    from prefect.client.schemas.actions import WorkPoolCreate
-    from prefect.exceptions import ObjectAlreadyExists
-    from prefect.workers.process import ProcessWorker
-
-    template = ProcessWorker.get_default_base_job_template()
-    with suppress(ObjectAlreadyExists):
-        client.create_work_pool(
-            WorkPoolCreate(name=name, type="process", base_job_template=template)
-        )
-
-
-def _make_queue(client: SyncPrefectClient, pool: str, name: str) -> None:
-    from prefect.exceptions import ObjectAlreadyExists
-
-    with suppress(ObjectAlreadyExists):
-        client.create_work_queue(name, work_pool_name=pool)
-    if name == ONE_AT_A_TIME:
-        queue = client.read_work_queue_by_name(name, work_pool_name=pool)
-        client.update_work_queue(queue.id, concurrency_limit=1)
-
-
-def crash_the_silent(client: SyncPrefectClient, seconds: float) -> None:
-    """Have the server call a run crashed that was alive and says so no more.
-
-    Worker and run may die together, and nobody is left to report it.
-    """
-    from prefect.client.schemas.objects import StateType
-    from prefect.events import Automation, AutomationCore, ChangeFlowRunState, EventTrigger, Posture
-
-    alive = "prefect.flow-run.heartbeat"
-    ended = {f"prefect.flow-run.{how}" for how in ("Completed", "Failed", "Cancelled", "Crashed")}
-    wanted = AutomationCore(
-        name=ZOMBIES,
-        description="Set up by `t4c deploy`.",
-        trigger=EventTrigger(
-            after={alive},
-            expect={alive, *ended},
-            match={"prefect.resource.id": "prefect.flow-run.*"},
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=seconds),
-        ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED,
-                name="Crashed",
-                message=f"Nothing heard of it for {seconds:g} s; the next run goes on from there.",
-            )
-        ],
-    )
-    found: list[Automation] = client.read_automations_by_name(ZOMBIES)
-    for automation in found[1:]:
-        client.delete_automation(automation.id)
-    if found:
-        client.update_automation(found[0].id, wanted)
-    else:
-        client.create_automation(wanted)
 
 
 def _register(client: SyncPrefectClient, planned: Planned, plan: Plan) -> Any:

@@ -17,8 +17,8 @@ import pytest
 import yaml  # Prefect brings it
 
 from flows.config import read_config
-from flows.serving import ZOMBIES
 from flows.serving_plan import DEFAULT_PLAN, READ
+from flows.serving_pools import ZOMBIES
 from flows.serving_settings import FOLDER, client_settings, server_settings
 from flows.submit import check
 from tests.conftest import ROOT

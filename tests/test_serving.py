@@ -11,6 +11,7 @@ from flows import deployments, serving
 from flows.benchmarking.config import BenchmarkConfig
 from flows.config import RunConfig, read_as, read_config
 from flows.serving_plan import DEFAULT_PLAN, READ, read, read_plan
+from flows.serving_pools import ONE_AT_A_TIME
 from pipeline.errors import ConfigError
 from tests.conftest import ROOT
 from tests.test_cli import t4c
@@ -47,9 +48,7 @@ def test_all_that_is_planned_is_timed_tagged_limited_and_there():
         assert planned.schedules or planned.triggers
         assert "t4c" in planned.tags
         assert planned.concurrency_limit.limit == 1
-        assert ("gpu" in planned.tags) == (
-            planned.work_pool.work_queue_name == serving.ONE_AT_A_TIME
-        )
+        assert ("gpu" in planned.tags) == (planned.work_pool.work_queue_name == ONE_AT_A_TIME)
         flow = getattr(deployments, planned.entrypoint.rpartition(".")[2])
         flow.validate_parameters(planned.parameters)
         assert "{{" not in str(planned)
@@ -103,9 +102,13 @@ def test_a_faulty_cron_and_a_flow_that_is_not_there_are_refused(tmp_path):
 
 
 def test_without_a_server_it_is_said_which_one(monkeypatch):
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    nowhere = "http://127.0.0.1:9/api"
     monkeypatch.setattr(serving, "client_settings", dict)  # leave this process as it is
-    result = t4c("deploy", "demo")
+    monkeypatch.setenv("PREFECT_API_URL", nowhere)
+    with temporary_settings({PREFECT_API_URL: nowhere}):  # Prefect was imported long before
+        result = t4c("deploy", "demo")
     assert result.exit_code == 1
     assert "127.0.0.1:9" in result.stderr
     assert "`t4c server` starts one" in result.stderr
