@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from flows import data_verbs, look_verbs, model_verbs
+from flows import data_verbs, look_verbs, model_verbs, serving_verbs
 from flows.command import app
 
-__all__ = ["app", "data_verbs", "look_verbs", "main", "model_verbs"]
+__all__ = ["app", "data_verbs", "look_verbs", "main", "model_verbs", "serving_verbs"]
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from flows.model_config import (
     Maps,
     Model,
     ModelName,
+    Promotion,
     Submit,
     TrainedName,
 )
@@ -51,7 +52,7 @@ class RunConfig(Section):
     out: Path = Field(description="Where tables, submissions and maps go.")
     truth: Path | None = Field(None, description="Root of the truth of the test days, if known.")
     workers: int = Field(2, ge=0, le=256, description="Processes; 0 works in this one alone.")
-    cluster: str | None = Field(None, description="Address of a Dask scheduler for `ingest`.")
+    cluster: str | None = Field(None, description="Address of a Dask scheduler.")
     history: int = Field(9, ge=1, description="Frames a model sees.")
     stride: int = Field(9, ge=1, description="Frames from one scored window to the next.")
     ladder: tuple[ModelName, ...] = Field(
@@ -76,6 +77,7 @@ class RunConfig(Section):
         default_factory=dict, description="Models that are sums of others, by name."
     )
     compare: Compare | None = Field(None, description="What `compare` trains and scores.")
+    promotion: Promotion | None = Field(None, description="What `promote` trains and puts in use.")
     forecasting: Forecasting = Field(default_factory=lambda: Forecasting())
 
     @field_validator("cities")
@@ -92,6 +94,8 @@ class RunConfig(Section):
                 raise ValueError(f"{kind}: {naive} are names of naive forecasts")
         if twice := sorted({*self.models} & {*self.ensembles}):
             raise ValueError(f"ensembles: {twice} are names of models")
+        if self.promotion is not None:
+            self.promotion.check_names([*self.models], [*self.ensembles])
         return self
 
     @model_validator(mode="after")
@@ -112,7 +116,9 @@ class RunConfig(Section):
             ("submit.model", self.submit.model),
             *(("maps.models", name) for name in self.maps.models),
             *(("maps.baseline", name) for name in [self.maps.baseline] if name),
+            *(("promotion.against", p.against) for p in [self.promotion] if p),
         ]
+        networks = {*self.models, *([self.promotion.pointer] if self.promotion else [])}
         alone = [
             *(("compare.models", name) for name in (self.compare.models if self.compare else ())),
             *(
@@ -126,7 +132,7 @@ class RunConfig(Section):
             if frames.isdecimal() and int(frames) > self.history:
                 raise ValueError(f"{name} takes {frames} frames, but history is {self.history}")
             network = name.removesuffix(ALONE)
-            if network in self.models or network.endswith(".safetensors"):
+            if network in networks or network.endswith(".safetensors"):
                 continue
             if re.fullmatch(NAIVE, name):
                 continue

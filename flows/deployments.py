@@ -22,6 +22,7 @@ from flows import ingest_video as _ingest_video
 from flows import kitti_ap as _kitti_ap
 from flows import maps as _maps
 from flows import prepare_test as _prepare_test
+from flows import promotion as _promotion
 from flows import rasterise as _rasterise
 from flows import report as _report
 from flows import score as _score
@@ -98,6 +99,12 @@ def detect(
 def train(config: RunConfig, models: list[str] | None = None) -> dict[str, Any]:
     """Train the run's networks, from where each was left, in a process of its own."""
     return _run(partial(_trainer_process.train_apart, models=models or ()), config)
+
+
+@flow
+def promote(config: RunConfig) -> dict[str, Any]:
+    """Train a network on the days there are; put it in use if it beats the one that is."""
+    return _run(_promotion.promote, config)
 
 
 @flow

@@ -54,6 +54,7 @@ class CityInputs:
         known: Sequence[str] = (),
         keep: int = KEEP_DAYS,
         workers: int = 2,
+        cluster: str | None = None,
     ) -> CityInputs:
         """Return the inputs by some training days; what is fitted is kept under `folder`.
 
@@ -67,6 +68,7 @@ class CityInputs:
             known: Cities that have a plane of `city`, by `pipeline.context.label`.
             keep: Days whose usual frames stay in memory.
             workers: Days read at once.
+            cluster: Address of a Dask scheduler that adds up what is usual instead.
 
         Raises:
             ConfigError: A name is unknown.
@@ -74,8 +76,9 @@ class CityInputs:
         """
         usual = None
         if base in NEEDS_USUAL or "usual" in names:
+            more: dict[str, Any] = {"workers": workers, "cluster": cluster}
             usual = UsualFrames.fit(
-                store, days, folder, keep=keep, interpolated=interpolated, workers=workers
+                store, days, folder, keep=keep, interpolated=interpolated, **more
             )
         context = None
         if names:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from flows.config import RunConfig
-from flows.recipe import Outcome, inside_a_flow, progress, step
+from flows.recipe import Outcome, announce, inside_a_flow, progress, step
 from pipeline.catalog import release_days
 from pipeline.editions import City
 from pipeline.errors import InUseError
@@ -36,6 +36,9 @@ def ingest(config: RunConfig, *, verify: bool = False) -> Outcome:
         )
         outcome.facts["cities"][city.name] = asdict(report)
         outcome.faults += report.refused.values()
+    cities = outcome.facts["cities"].items()
+    if new := {city: list(report["ingested"]) for city, report in cities if report["ingested"]}:
+        announce("days.ingested", config.edition, new)
     return outcome
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from flows.config import RunConfig
 from flows.models import build_models
 from flows.recipe import Outcome, progress, publish_image, step
 from flows.score import validation_source
+from pipeline.cluster import in_order
 from pipeline.editions import City
 from pipeline.error_curves import reliability
 from pipeline.errors import CatalogError
@@ -76,12 +78,23 @@ def make_maps(
     config: RunConfig, themes: Sequence[ThemeName], kinds: Collection[str]
 ) -> list[CityMaps]:
     """Write the maps of every city, and draw some kinds of pictures, all on one scale."""
-    made = [save_city(config, map_city(config, city)) for city in config.chosen_cities()]
+    made = [*in_order(map_and_save, jobs_of(config), workers=1, cluster=config.cluster)]
     scales = common(config, made)
     for city in made:
         for theme in themes:
             draw_city(city, theme, scales, kinds)
     return made
+
+
+def jobs_of(config: RunConfig) -> list[tuple[Any, ...]]:
+    """Return what to map: each city a job of its own, which asks no cluster itself."""
+    alone = config.model_copy(update={"cluster": None})
+    return [(alone, city) for city in config.chosen_cities()]
+
+
+def map_and_save(config: RunConfig, city: City) -> CityMaps:
+    """Write one city's maps, here or on a worker of a cluster; what is passed on is paths."""
+    return save_city(config, map_city(config, city))
 
 
 @step

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -152,6 +154,29 @@ class Ensemble(Section):
         if len({*members}) < len(members):
             raise ValueError(f"{list(members)} name one twice")
         return members
+
+
+class Promotion(Section):
+    """Which network is trained again and again, and when a new one takes the place of the old."""
+
+    model: TrainedName = Field(description="Which of the run's models is trained.")
+    pointer: TrainedName = Field("best", description="Name that the network in use is known by.")
+    margin: float = Field(
+        gt=0, lt=1, description="Share of the error that must be gone, on the validation days."
+    )
+    against: ModelName = Field("mix", description="What to beat while none is in use.")
+    keep: int = Field(3, ge=0, description="Networks set aside that are kept, the latest ones.")
+
+    def check_names(self, models: Sequence[str], ensembles: Sequence[str]) -> None:
+        """Refuse a network that the run has not got, and a pointer that is another model's name.
+
+        Raises:
+            ValueError: For pydantic to tell.
+        """
+        if self.model not in models:
+            raise ValueError(f"promotion.model: no {self.model!r}; there are {[*models]}")
+        if self.pointer in {*models, *ensembles} or re.fullmatch(NAIVE, self.pointer):
+            raise ValueError(f"promotion.pointer: {self.pointer!r} is the name of another model")
 
 
 class Compare(Section):

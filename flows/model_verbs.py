@@ -29,6 +29,14 @@ def train(
 
 
 @app.command()
+def promote(config: Config = DEMO, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Train a network on the days there are; put it in use if it beats the one that is."""
+    from flows.promotion import promote as recipe
+
+    run(recipe, config, overrides, as_json)
+
+
+@app.command()
 def compare(config: Config, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Train models with equal budgets and score them on the same windows."""
     from flows.compare import compare as recipe

@@ -49,7 +49,8 @@ def checked(config: RunConfig, names: Iterable[str]) -> list[str]:
 def fit(config: RunConfig, store: Store) -> Mix:
     """Return the mix of a city's training days, from its file or fitted anew."""
     path, cut = fitted_path(config, store), config.cut(store.edition)
-    return fitted_mix(path, store, cut, workers=max(1, config.workers))
+    workers = max(1, config.workers)
+    return fitted_mix(path, store, cut, workers=workers, cluster=config.cluster)
 
 
 def fitted_path(config: RunConfig, store: Store) -> Path:

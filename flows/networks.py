@@ -112,6 +112,7 @@ def _inputs(
         interpolated=task.interpolated,
         known=known_cities(extra),
         workers=max(1, config.workers),
+        cluster=config.cluster,
     )
 
 

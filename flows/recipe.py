@@ -5,6 +5,8 @@ Nothing here imports Prefect unless a Prefect flow is what calls.
 
 from __future__ import annotations
 
+import html
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -131,6 +133,22 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
         yield tick
 
 
+def announce(event: str, run: str, facts: dict[str, Any]) -> None:
+    """Emit `t4c.<event>` of a run's data, which deployments may wait for; nothing without a flow.
+
+    Args:
+        event: What happened, e.g. `days.ingested`.
+        run: Name of the data: the edition's.
+        facts: Plain values that go with it.
+    """
+    if not inside_a_flow():
+        return
+    from prefect.events import emit_event
+
+    resource = {"prefect.resource.id": f"t4c.run.{run}", "prefect.resource.name": run}
+    emit_event(f"t4c.{event}", resource=resource, payload=facts)
+
+
 def publish_table(key: str, table: pd.DataFrame, description: str) -> None:
     """Leave a table with the flow run; nothing when there is none."""
     if not inside_a_flow():
@@ -140,16 +158,19 @@ def publish_table(key: str, table: pd.DataFrame, description: str) -> None:
     whole = table.reset_index().astype(object)
     plain = whole.where(whole.notna(), None)
     rows = [dict(zip(map(str, plain.columns), row, strict=True)) for row in plain.values.tolist()]
-    create_table_artifact(rows, key=_key(key), description=description)
+    create_table_artifact(rows, key=_key(key), description=as_text(description))
 
 
 def publish_markdown(key: str, markdown: str, description: str) -> None:
-    """Leave a text with the flow run; nothing when there is none."""
+    """Leave a text with the flow run; nothing when there is none.
+
+    Headings and lists stay what they are; HTML, links and pictures are shown as they were typed.
+    """
     if not inside_a_flow():
         return
     from prefect.artifacts import create_markdown_artifact
 
-    create_markdown_artifact(markdown, key=_key(key), description=description)
+    create_markdown_artifact(as_text(markdown), key=_key(key), description=as_text(description))
 
 
 def publish_image(key: str, path: Path, description: str) -> None:
@@ -161,8 +182,17 @@ def publish_image(key: str, path: Path, description: str) -> None:
     from prefect.artifacts import create_markdown_artifact
 
     data = b64encode(path.read_bytes()).decode()
-    markdown = f"{description}\n\n![{description}](data:image/png;base64,{data})"
-    create_markdown_artifact(markdown, key=_key(key), description=description)
+    said = as_text(description)
+    markdown = f"{said}\n\n![{said}](data:image/png;base64,{data})"
+    create_markdown_artifact(markdown, key=_key(key), description=said)
+
+
+def as_text(text: str) -> str:
+    """Return a text that Markdown shows as it is: no tags, no links, no code of anybody's.
+
+    What a city, a model or an edition is called is read from files, and ends up on a page.
+    """
+    return re.sub(r"[\[\]`\\]", r"\\\g<0>", html.escape(text, quote=False))
 
 
 def _key(key: str) -> str:

@@ -131,6 +131,7 @@ def training_data(
             known=known,
             keep=at_once + 1,
             workers=workers,
+            cluster=config.cluster,
         )
         for name, store in stores.items()
     }
@@ -138,7 +139,7 @@ def training_data(
     if base == "mix":
         scored = config.cut(edition)
         each = [
-            mix_weights(store, days[name], scored, folder, workers=workers)
+            mix_weights(store, days[name], scored, folder, workers=workers, cluster=config.cluster)
             for name, store in stores.items()
         ]
         weights = tuple(tuple(map(float, row)) for row in np.mean(each, axis=0))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-import dask
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.clock import local_hours
+from pipeline.cluster import in_order
 from pipeline.editions import City, Edition
 from pipeline.errors import StoreError
 from pipeline.layout import WHITE
@@ -116,9 +116,16 @@ def mean_steps(
 
 
 def fit_sums(
-    store: Store, days: Sequence[str], grouping: Grouping, *, workers: int = 2
+    store: Store,
+    days: Sequence[str],
+    grouping: Grouping,
+    *,
+    workers: int = 2,
+    cluster: str | None = None,
 ) -> GroupSums:
     """Add up the frames of some days by group, `workers` days in memory at a time.
+
+    On a cluster, by its address, days are added up there, and their sums here.
 
     Raises:
         StoreError: There are no days.
@@ -129,13 +136,11 @@ def fit_sums(
         np.zeros((GROUPS[grouping], *store.edition.frame_shape), np.uint32),
         np.zeros(GROUPS[grouping], np.int64),
     )
-    for first in range(0, len(days), workers):
-        batch = days[first : first + workers]
-        tasks = [dask.delayed(day_sums)(store, day, grouping) for day in batch]
-        for groups, day in dask.compute(*tasks, scheduler="threads", num_workers=workers):
-            np.add.at(total.frames, groups, day.frames)
-            for group, sums in zip(groups, day.sums, strict=True):
-                total.sums[group] += sums
+    jobs = [(store, day, grouping) for day in days]
+    for groups, day in in_order(day_sums, jobs, workers=workers, cluster=cluster):
+        np.add.at(total.frames, groups, day.frames)
+        for group, sums in zip(groups, day.sums, strict=True):
+            total.sums[group] += sums
     return total
 
 

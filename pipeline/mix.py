@@ -80,11 +80,13 @@ def fit_mix(
     *,
     grouping: Grouping | None = None,
     workers: int = 2,
+    cluster: str | None = None,
 ) -> Mix:
     """Fit climatology and weights on some days, by least squares over all their windows.
 
     Each day's weights are fitted against the climatology of the *other* days: against its own, a
-    day would find the usual better than it will ever be on a new day.
+    day would find the usual better than it will ever be on a new day. A cluster, by its address,
+    adds up the climatology; the weights are fitted here.
 
     Raises:
         StoreError: There are fewer than two days.
@@ -94,7 +96,7 @@ def fit_mix(
             f"{store.root}: {store.city.name} has {len(days)} training days, a mix needs 2"
         )
     grouping = grouping or choose_grouping(store.edition, days)
-    total = fit_sums(store, days, grouping, workers=workers)
+    total = fit_sums(store, days, grouping, workers=workers, cluster=cluster)
     moments = np.zeros((2, len(cut.leads), len(store.edition.channels)))
     for day in days:
         moments += _day_moments(store, day, grouping, total, cut)
@@ -104,14 +106,16 @@ def fit_mix(
     return Mix(usual, weights, cut.history, cut.leads, fingerprint(store, days, cut))
 
 
-def fitted_mix(path: Path, store: Store, cut: Cut, *, workers: int = 2) -> Mix:
+def fitted_mix(
+    path: Path, store: Store, cut: Cut, *, workers: int = 2, cluster: str | None = None
+) -> Mix:
     """Return the mix of a store's training days: from its file, or fitted anew if they differ."""
     days = store.days("training")
     with suppress(StoreError):  # a fit that is missing or spoiled is made again
         mix = load_mix(path, store.edition, store.city)
         if mix.fingerprint == fingerprint(store, days, cut):
             return mix
-    mix = fit_mix(store, days, cut, workers=workers)
+    mix = fit_mix(store, days, cut, workers=workers, cluster=cluster)
     save_mix(path, mix)
     return mix
 

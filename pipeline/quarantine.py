@@ -21,7 +21,8 @@ from typing import Generic, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
-from pipeline.errors import ConfigError, PipelineError, QuarantineError
+from pipeline.cluster import connected
+from pipeline.errors import PipelineError, QuarantineError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -161,13 +162,9 @@ def _fan_out_on_cluster(
     done: Callable[[Job, Result | PipelineError | OSError], None],
     cluster: str,
 ) -> None:
-    from distributed import Client, KilledWorker, as_completed
+    from distributed import KilledWorker, as_completed
 
-    try:
-        connected = Client(cluster)
-    except (OSError, ValueError) as fault:
-        raise ConfigError(f"cluster: no Dask scheduler at {cluster!r}: {fault}") from None
-    with connected as client:
+    with connected(cluster) as client:
         futures = {client.submit(function, job, pure=False): job for job in jobs}
         for future in as_completed(list(futures)):
             try:

@@ -81,8 +81,11 @@ class UsualFrames:
         keep: int = KEEP_DAYS,
         interpolated: bool = False,
         workers: int = 2,
+        cluster: str | None = None,
     ) -> UsualFrames:
         """Return what is usual by these days; sums are added up once and kept under `folder`.
+
+        Here, or on a Dask cluster by its address.
 
         Raises:
             StoreError: There are fewer than two days, or one is not in the store.
@@ -98,7 +101,7 @@ class UsualFrames:
             mapped = map_array(path, _sums_shape(store, grouping))
             note_use(path)
             return cls(store, tuple(days), grouping, path, keep, interpolated, _mapped=mapped)
-        total = fit_sums(store, days, grouping, workers=workers)
+        total = fit_sums(store, days, grouping, workers=workers, cluster=cluster)
         save_array(path, np.moveaxis(total.sums, -1, -3))
         mapped = map_array(path, _sums_shape(store, grouping))
         note_use(path)
@@ -203,7 +206,13 @@ class UsualFrames:
 
 
 def mix_weights(
-    store: Store, days: Sequence[str], cut: Cut, folder: Path, *, workers: int = 2
+    store: Store,
+    days: Sequence[str],
+    cut: Cut,
+    folder: Path,
+    *,
+    workers: int = 2,
+    cluster: str | None = None,
 ) -> NDArray[np.float64]:
     """Return the best mix's weights of the history's mean `(L, C)`, fitted on these days alone.
 
@@ -222,7 +231,7 @@ def mix_weights(
                 if path == own:
                     note_use(own)
                 return mix.weights
-    mix = fit_mix(store, days, cut, workers=workers)
+    mix = fit_mix(store, days, cut, workers=workers, cluster=cluster)
     save_mix(own, mix)
     note_use(own)
     return mix.weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,28 +10,24 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import httpx
 import pytest
+import yaml  # Prefect brings it
 
+from flows.config import read_config
+from flows.serving_plan import DEFAULT_PLAN, READ
+from flows.serving_pools import ZOMBIES
+from flows.serving_settings import FOLDER, client_settings, server_settings
+from flows.submit import check
 from tests.conftest import ROOT
 from tests.digits_world import build_digits
 from tests.test_benchmark import CONFIG
 
-SERVE = """
-import sys
-from datetime import timedelta
-from pathlib import Path
-
-from flows.config import read_config
-from flows.deployments import score
-
-if __name__ == "__main__":  # runs are spawned, and import this file again
-    config = read_config(Path(sys.argv[1])).model_dump(mode="json")
-    score.serve(
-        name="often", interval=timedelta(seconds=10), parameters={"config": config}, limit=1
-    )
-"""
+T4C = [sys.executable, "-c", "from flows.cli import main; main()"]
+MINUTELY = ('"30 3 * * *", timezone: America/Los_Angeles', '"* * * * *", timezone: Europe/Zurich')
+SECRET = "anna:Corr3ct-h0rse"
 
 FLAKY = """
 import sys
@@ -100,68 +97,172 @@ def wait_for(what, found, process, log, seconds):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """A Prefect server of our own on loopback, quiet and without telemetry."""
-    home = tmp_path_factory.mktemp("prefect")
-    port = free_port()
-    env = {
-        **os.environ,
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
-    }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
+    """Our own server, as `t4c server` starts it; yields what its clients are set to."""
+    home, port = tmp_path_factory.mktemp("prefect"), free_port()
+    environ = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
+    environ |= {"PREFECT_HOME": str(home), "PYTHONPATH": str(ROOT)}
     log = home / "server.log"
-    with running([*command, "--port", str(port)], log, env) as process:
-        health = f"{env['PREFECT_API_URL']}/health"
-        wait_for("healthy server", lambda: httpx.get(health).is_success, process, log, 240)
-        yield env
+    with running([*T4C, "server", "--port", str(port)], log, environ) as process:
+        url = server_settings(port, environ=environ)["PREFECT_API_URL"]
+        wait_for("server", lambda: httpx.get(f"{url}/health").is_success, process, log, 240)
+        environ |= {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": SECRET}
+        yield environ | client_settings(environ)
+
+
+def ask(server, path, body=None, **more):
+    """Post as Prefect's own clients do: with the token that the server gave them."""
+    api, me = server["PREFECT_API_URL"], {"Prefect-Csrf-Client": "tests"}
+    token = httpx.get(f"{api}/csrf-token", params={"client": "tests"}).json()["token"]
+    return httpx.post(f"{api}{path}", json=body or {}, headers=me | {"Prefect-Csrf-Token": token})
+
+
+def planned(world, *, only=(), changes=()):
+    """A plan like the one built in, for a tiny world."""
+    text = DEFAULT_PLAN.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    value = yaml.safe_load(text)
+    value["build"][0] = {READ: {"id": "run", "config": str(world.config)}}
+    value["deployments"] = [d for d in value["deployments"] if d["name"] in only]
+    path = world.root / "prefect.yaml"
+    path.write_text(yaml.safe_dump(value))
+    return path
+
+
+def held_by(server):
+    """What the server was told: limits of queues, the automation, and one deployment whole."""
+    queues = ask(server, "/work_pools/t4c/queues/filter").json()
+    assert {q["name"]: q["concurrency_limit"] for q in queues} == {"default": None, "gpu": 1}
+    automations = ask(server, "/automations/filter").json()
+    (silent,) = [one for one in automations if one["name"] == ZOMBIES]
+    assert silent["trigger"]["posture"] == "Proactive"
+    assert silent["actions"][0]["state"] == "CRASHED"
+    (kitti,) = [d for d in ask(server, "/deployments/filter").json() if d["name"] == "weekly-kitti"]
+    assert kitti["work_queue_name"] == "gpu"
+    assert kitti["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+    assert kitti["schedules"][0]["schedule"]["timezone"] == "America/Los_Angeles"
+    assert kitti["path"] is None
+    assert str(ROOT) not in json.dumps(kitti)
+    return sorted(one["name"] for one in automations)
 
 
 @pytest.mark.server
 @pytest.mark.timeout(900)
-def test_a_scheduled_run_appears_and_finishes(server, ingested, tmp_path):
-    api, log = server["PREFECT_API_URL"], tmp_path / "serve.log"
-    script = tmp_path / "serve.py"
-    script.write_text(SERVE)
+def test_a_night_runs_by_itself_from_ingest_to_submission_and_maps(server, world):
+    """Cron starts ingest, which says what is new, and the others follow."""
+    chain = "nightly-ingest", "maps", "rescore", "regenerate-submission"
+    plan = planned(world, only=[*chain, "weekly-kitti"], changes=[MINUTELY])
+    env, log = server | {FOLDER: str(world.root)}, world.root / "worker.log"
+
+    def deploy():
+        command = [*T4C, "deploy", "--plan", plan, "--json"]
+        said = subprocess.run(command, env=env, cwd=world.root, capture_output=True, text=True)
+        assert said.returncode == 0, said.stderr
+        return json.loads(said.stdout.splitlines()[-1])["deployments"]
+
+    ids = deploy()
+    assert {*ids} == {*chain, "weekly-kitti"}
+    held = held_by(server)
 
     def finished():
-        runs = httpx.post(f"{api}/flow_runs/filter", json={}).json()
+        runs = ask(server, "/flow_runs/filter").json()
         ended = [r for r in runs if r["state_type"] in {"COMPLETED", "FAILED", "CRASHED"}]
-        return [r for r in ended if r["auto_scheduled"]]
+        named = {ids[name]: name for name in chain}
+        done = {named[r["deployment_id"]]: r for r in ended if r["deployment_id"] in named}
+        return done if len(done) == len(chain) else None
 
-    with running([sys.executable, str(script), str(ingested.config)], log, server) as process:
-        runs = wait_for("finished scheduled run", finished, process, log, 300)
-    assert runs[0]["state_type"] == "COMPLETED", log.read_text()[-3000:]
-    assert (ingested.out / "ladder.csv").exists()
-    tasks = httpx.post(f"{api}/task_runs/filter", json={}).json()
-    assert {task["name"].rpartition("-")[0] for task in tasks} >= {"score.score_city"}
-    artifacts = httpx.post(f"{api}/artifacts/filter", json={}).json()
-    assert "tiny-ladder" in {artifact["key"] for artifact in artifacts}
+    with running([*T4C, "worker"], log, env) as process:
+        done = wait_for("night", finished, process, log, 500)
+    assert {name: run["state_type"] for name, run in done.items()} == dict.fromkeys(
+        chain, "COMPLETED"
+    ), log.read_text()[-5000:]
+    assert done["nightly-ingest"]["auto_scheduled"]
+    config = read_config(world.config)
+    assert check(config).facts["faults"] == []
+    assert (world.out / "maps" / "Aal_mix.png").exists()
+    artifacts = ask(server, "/artifacts/filter").json()
+    kinds = {artifact["key"]: artifact["type"] for artifact in artifacts}
+    assert (kinds["tiny-ladder"], kinds["error-map-bex-mix"]) == ("table", "markdown")
+    assert (deploy(), held_by(server)) == (ids, held)
+    for text in [log, Path(server["PREFECT_HOME"]) / "server.log"]:
+        assert SECRET not in text.read_text()
+    assert SECRET.encode() not in (Path(server["PREFECT_HOME"]) / "prefect.db").read_bytes()
 
 
 @pytest.mark.server
 @pytest.mark.timeout(900)
-def test_the_server_refuses_a_bad_configuration_before_a_run_exists(server, ingested, tmp_path):
-    api, log = server["PREFECT_API_URL"], tmp_path / "serve.log"
-    script = tmp_path / "serve.py"
-    never = SERVE.replace('"often"', '"bad"').replace("interval=timedelta(seconds=10), ", "")
-    script.write_text(never)
-    with running([sys.executable, str(script), str(ingested.config)], log, server) as process:
+def test_a_run_is_served_without_a_pool_and_a_bad_one_refused_before_it_exists(server, ingested):
+    plan, log = planned(ingested, only=["rescore"]), ingested.root / "serve.log"
 
-        def deployment():
-            found = httpx.get(f"{api}/deployments/name/score/bad")
-            return found.json() if found.is_success else None
+    def deployment():
+        found = httpx.get(f"{server['PREFECT_API_URL']}/deployments/name/score/rescore")
+        mine = found.is_success and str(ingested.root) in found.text
+        return found.json() if mine else None
 
-        bad = wait_for("deployment", deployment, process, log, 120)
-        config = {**bad["parameters"]["config"], "stride": 0, "hisotry": 3}
-        answer = httpx.post(
-            f"{api}/deployments/{bad['id']}/create_flow_run",
-            json={"parameters": {"config": config}},
-        )
-    assert answer.status_code == 409, answer.text
-    assert "stride" in answer.text or "minimum" in answer.text or "hisotry" in answer.text
+    with running([*T4C, "serve", "--plan", str(plan)], log, server) as process:
+        served = wait_for("deployment", deployment, process, log, 120)
+        run = f"/deployments/{served['id']}/create_flow_run"
+        mine = {"deployments": {"id": {"any_": [served["id"]]}}}
+        before = {r["id"] for r in ask(server, "/flow_runs/filter", mine).json()}
+        for bad in ({"stride": 0}, {"hisotry": 3}, {"edition": None}, {"synth": {"training": "x"}}):
+            config = {**served["parameters"]["config"], **bad}
+            answer = ask(server, run, {"parameters": {"config": config}})
+            assert answer.status_code == 409, (bad, answer.text)
+        assert {r["id"] for r in ask(server, "/flow_runs/filter", mine).json()} == before
+        ask(server, run, {"parameters": served["parameters"]}).raise_for_status()
+
+        def ended():
+            runs = [
+                r for r in ask(server, "/flow_runs/filter", mine).json() if r["id"] not in before
+            ]
+            return [r for r in runs if r["state_type"] in {"COMPLETED", "FAILED", "CRASHED"}]
+
+        (done,) = wait_for("run", ended, process, log, 300)
+    assert done["state_type"] == "COMPLETED", log.read_text()[-3000:]
+    assert (ingested.out / "ladder.csv").exists()
+    tasks = ask(server, "/task_runs/filter", {"flow_runs": {"id": {"any_": [done["id"]]}}}).json()
+    assert {task["name"].rpartition("-")[0] for task in tasks} == {"score.score_city"}
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/work_pools/", {"name": "mine", "type": "process"}),
+        ("/flow_runs/filter", {}),
+        ("/deployments/filter", {}),
+        ("/admin/database/clear", {"confirm": True}),
+    ],
+)
+def test_a_foreign_page_can_neither_write_nor_read(server, path, body):
+    """What a page of another origin in a browser on this host may try, without a password."""
+    url, foreign = f"{server['PREFECT_API_URL']}{path}", {"Origin": "http://evil.example"}
+    said = httpx.post(url, json=body, headers=foreign)
+    assert said.status_code == 403, said.text
+    before = {"Access-Control-Request-Method": "POST"}
+    asked = httpx.options(url, headers=foreign | before)
+    got = httpx.get(f"{server['PREFECT_API_URL']}/version", headers=foreign)
+    for answer in (said, asked, got):
+        assert "access-control-allow-origin" not in answer.headers
+    ours = {"Origin": f"http://127.0.0.1:{httpx.URL(url).port}"}
+    allowed = httpx.get(f"{server['PREFECT_API_URL']}/version", headers=ours)
+    assert allowed.headers["access-control-allow-origin"] == ours["Origin"]
+
+
+@pytest.mark.server
+def test_the_server_listens_on_loopback_and_tells_nobody(server):
+    port = httpx.URL(server["PREFECT_API_URL"]).port
+    listening = [
+        row.split()[1].partition(":")[0]
+        for name in ("tcp", "tcp6")
+        for row in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+        if row.split()[3] == "0A" and row.split()[1].endswith(f":{port:04X}")
+    ]
+    assert listening == ["0100007F"]
+    said = httpx.get(f"{server['PREFECT_API_URL']}/admin/settings").json()["server"]
+    assert said["analytics_enabled"] is False
+    assert said["api"]["csrf_protection_enabled"] is True
 
 
 @pytest.mark.server
@@ -218,11 +319,10 @@ def test_a_benchmark_is_a_flow_with_tasks_and_artifacts(server, tmp_path):
     )
     assert run.returncode == 0, run.stderr[-3000:]
     assert "Tiny digits: 5 sequences" in run.stdout
-    api = server["PREFECT_API_URL"]
-    tasks = httpx.post(f"{api}/task_runs/filter", json={}).json()
+    tasks = ask(server, "/task_runs/filter").json()
     names = {task["name"].rpartition("-")[0] for task in tasks}
     assert names >= {"data.draw", "train.train_run", "scores.score_run", "costs.cost_of"}
-    artifacts = httpx.post(f"{api}/artifacts/filter", json={}).json()
+    artifacts = ask(server, "/artifacts/filter").json()
     keys = {artifact["key"] for artifact in artifacts}
     assert keys >= {"moving-mnist", "moving-mnist-leads", "moving-mnist-learning"}
 
@@ -256,13 +356,12 @@ def test_maps_and_report_leave_their_pictures_and_tables(server, ingested, tmp_p
     )
     assert run.returncode == 0, run.stderr[-3000:]
     assert "['Aal_mix', 'Bex_mix']" in run.stdout
-    api = server["PREFECT_API_URL"]
-    artifacts = httpx.post(f"{api}/artifacts/filter", json={}).json()
+    artifacts = ask(server, "/artifacts/filter").json()
     kinds = {artifact["key"]: artifact["type"] for artifact in artifacts}
     assert kinds["error-map-bex-mix"] == kinds["tiny-report"] == "markdown"
     assert kinds["tiny-report-ladder"] == "table"
     assert kinds["tiny-report-aal-mix-mse"] == "markdown"
-    tasks = httpx.post(f"{api}/task_runs/filter", json={}).json()
+    tasks = ask(server, "/task_runs/filter").json()
     assert {"maps.map_city", "score.score_city"} <= {
         task["name"].rpartition("-")[0] for task in tasks
     }
