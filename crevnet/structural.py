@@ -47,4 +47,5 @@ def _window(frames: Tensor) -> Tensor:
     bell = torch.exp(-(steps**2) / (2 * SIGMA**2))
     bell = bell / bell.sum()
     down: Tensor = conv2d(frames, bell.view(1, 1, SIZE, 1))
-    return conv2d(down, bell.view(1, 1, 1, SIZE))
+    across: Tensor = conv2d(down, bell.view(1, 1, 1, SIZE))
+    return across
