@@ -75,7 +75,9 @@ def promote(config: RunConfig) -> Outcome:
         raise ConfigError("promotion: not given; it names a model and a margin")
     link = pointer_path(config, plan)
     folder = config.out / "candidates" / f"{plan.model}_{_rests_on(config, plan)[:16]}"
-    point(folder / "fitted", config.out / "fitted")  # what is usual is the same for all of them
+    fitted = config.out / "fitted"  # what is usual is the same for all of them
+    fitted.mkdir(parents=True, exist_ok=True)
+    point(folder / "fitted", fitted)
     trained = train_model(_candidate(config, plan, folder), plan.model)
     if not trained.mine:  # several processes trained it; the first one speaks
         return Outcome()
