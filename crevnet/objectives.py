@@ -110,7 +110,8 @@ class Trainee(Learner):
     def identity(self) -> dict[str, Any]:
         """Return the task and the objective."""
         task = {f"task: {name}": value for name, value in self.correction.task.to_dict().items()}
-        return {**task, "objective": repr(self.objective)}
+        objective = repr(self.objective).replace(" structure=0.0,", "")  # as before there was one
+        return {**task, "objective": objective}
 
     def forward(self, batch: Batch, memory: MemoryMode = "plain") -> Tensor:
         """Return the batch's loss, a float32 scalar."""

@@ -17,6 +17,7 @@ DIGITS = {
     "error": 2,
     "frame_sae": 2,
     "psnr": 2,
+    "sees": 0,
     "M parameters": 3,
     "GMAC": 2,
     "MB kept": 1,

@@ -28,7 +28,7 @@ from pipeline.editions import City, Edition
 from pipeline.errors import StoreError
 from pipeline.forecasters import MovingAverage
 from pipeline.layout import WHITE
-from pipeline.sink import whole_sink
+from pipeline.sink import save_dataset
 from pipeline.sources.traffic import read_window
 from pipeline.store import Store
 from pipeline.windows import Cut, Window, WindowPlan
@@ -177,9 +177,7 @@ def save_mix(path: Path, mix: Mix) -> Path:
     )
     dataset["mean"].attrs = {"units": f"1/{STEPS_PER_BYTE} byte", "largest": WHITE * STEPS_PER_BYTE}
     chunk = {"zlib": True, "complevel": 4, "chunksizes": (1, *usual.steps.shape[1:])}
-    with whole_sink(path) as sink:
-        dataset.to_netcdf(sink, engine="h5netcdf", encoding={"mean": chunk})
-    return path
+    return save_dataset(path, dataset, {"mean": chunk})
 
 
 def load_mix(path: Path, edition: Edition, city: City) -> Mix:

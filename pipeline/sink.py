@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import RawIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.atomic import whole_file
 
 if TYPE_CHECKING:
+    import xarray as xr
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 SMALL_BYTES = 2**16
@@ -23,6 +24,21 @@ def whole_sink(path: Path) -> Iterator[Sink]:
     with whole_file(path) as partial, Sink(partial) as sink:
         yield sink
         sink.check()
+
+
+def save_dataset(path: Path, dataset: xr.Dataset, encoding: Mapping[str, dict[str, Any]]) -> Path:
+    """Write a Dataset in memory as netCDF-4, whole or not at all.
+
+    Inside a job of a Dask cluster xarray would ask the cluster for a lock, and send it the file.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    import dask  # late: it takes its time
+
+    with whole_sink(path) as sink, dask.config.set(scheduler="threads"):
+        dataset.to_netcdf(sink, engine="h5netcdf", encoding=encoding)
+    return path
 
 
 class Sink(RawIOBase):

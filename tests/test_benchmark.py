@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from crevnet.zoo import ZOO, build, config_of, configure
 from flows.benchmark import benchmark
 from flows.benchmarking.config import BenchmarkConfig
 from flows.benchmarking.data import DrawnBatches, KeptBatches, benchmark_data
-from flows.benchmarking.train import describe_model, objective_of, settings_of, task_of
+from flows.benchmarking.train import describe_model, is_trained, objective_of, settings_of, task_of
 from flows.cli import app
 from flows.config import read_as
 from pipeline.errors import ConfigError, ModelError
@@ -111,6 +112,7 @@ def test_a_benchmark_leaves_tables_pictures_and_films(walked):
     assert sorted(table.index) == ["copy_last", "crevnet", "unet", "zeros"]
     assert table["frame_sse"].is_monotonic_increasing
     assert table.loc["crevnet", "paper MSE"] == 22.3
+    assert table.loc["unet", "sees"] == 4
     assert table.loc["crevnet", "MB kept, frugal"] < table.loc["crevnet", "MB kept"]
     assert "| crevnet |" in (config.out / "table.md").read_text()
     # copy-last by hand, from the set as it is stored
@@ -200,6 +202,18 @@ REFUSED = {
     "digits=nowhere": r"nowhere.*no such file",
     "data=other": r"no moving_mnist 'other'",
 }
+
+
+def test_a_training_from_before_a_choice_is_the_one_without_it(walked, tmp_path):
+    config = walked[0].model_copy(update={"networks": tmp_path})
+    shutil.copytree(walked[0].out / "models", tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "unet" / "report.json"
+    for structure, same in (({}, True), ({"structure": 0.0}, True), ({"structure": 0.5}, False)):
+        report = json.loads(path.read_text())
+        report["asked"]["model"].pop("structure", None)
+        report["asked"]["model"] |= structure
+        path.write_text(json.dumps(report))
+        assert is_trained(config, "unet") is same
 
 
 @pytest.mark.parametrize("override", REFUSED)
@@ -379,7 +393,8 @@ def shrunk(description):
     less = {"width": 4, "widest": 6, "wide": 8, "modules": 2, "encoder": 2, "decoder": 1}
     less |= {"cells": 3 if description["kind"] == "pred_rnn_plus_plus" else 2}
     less |= {"filters": (3, 4), "units": (4, 5, 6), "kernels": (3, 3, 3)}
-    less |= {"blocks": 2 if isinstance(getattr(config, "blocks", 2), int) else (1,) * 3}
+    blocks = getattr(config, "blocks", 2)
+    less |= {"blocks": 2 if isinstance(blocks, int) else (1,) * len(blocks)}
     known = {field.name for field in fields(config)}
     small = replace(config, **{name: value for name, value in less.items() if name in known})
     return {"kind": description["kind"], "config": to_plain(small)}

@@ -123,6 +123,9 @@ def test_roll_out_weighs_leads_and_one_step_predictions():
     torch.testing.assert_close(mean_square(said, said * 0, (5, 5)), mean_square(said, said * 0))
     with pytest.raises(ValueError, match="at least 11 x 11"):  # smaller than its window
         RollOut(structure=1)(correction, data, "plain")
+    said = Trainee(correction, RollOut()).identity()["objective"]  # as before it could be asked
+    assert said == "RollOut(forecast=1.0, teacher=0.0, channel_weights=None)"
+    assert "structure=0.5" in Trainee(correction, RollOut(structure=0.5)).identity()["objective"]
     alone = Correction(Says(), TASK)  # nothing said on the way: nothing to teach
     torch.testing.assert_close(RollOut(1, 1)(alone, data, "plain"), RollOut()(alone, data, "plain"))
 

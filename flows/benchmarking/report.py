@@ -88,6 +88,7 @@ def score_table(
             if metric == "frame_sse":
                 row["error"] = one.error()
         model = runs[one.name][0] if one.name in runs else None
+        row["sees"] = (config.models[model].sees or config.history) if model else None
         cost = costs.get(model or "")
         row["M parameters"] = cost["parameters"] / 1e6 if cost else None
         row["GMAC"] = cost["gmac"] if cost else None
@@ -216,4 +217,6 @@ def _shown(movie: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _frame(rows: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame.from_dict(dict(rows), orient="index").rename_axis("model")
+    table = pd.DataFrame.from_dict(dict(rows), orient="index").rename_axis("model")
+    unsaid = [name for name in table if name.startswith("paper") and table[name].isna().all()]
+    return table.drop(columns=unsaid)

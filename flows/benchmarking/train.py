@@ -34,6 +34,8 @@ from pipeline.errors import ConfigError, ModelError
 REPORT = "report.json"
 FITTED = {"channels", "history", "horizon", "static_channels"}
 """What follows from the sequences, and is not to be changed by hand."""
+NEWER = ("sees", "structure")
+"""Choices that trainings from before there were any have not made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +74,26 @@ def is_trained(config: BenchmarkConfig, run: str) -> bool:
         report = json.loads((training_folder(config, run) / REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return report.get("asked") == asked(config, run) and model_path(config, run).is_file()
+    found = report.get("asked", {})
+    found["model"] = _chosen(found.get("model", {}))
+    return bool(found == asked(config, run)) and model_path(config, run).is_file()
 
 
 def asked(config: BenchmarkConfig, run: str) -> dict[str, Any]:
     """Return what is asked of a training, in plain values."""
     name, seed = config.runs()[run]
-    model = config.models[name].model_dump(mode="json", exclude={"training", "paper"})
-    if model["sees"] is None:
-        del model["sees"]  # what was trained before there was a choice is what it is
+    model = _chosen(config.models[name].model_dump(mode="json", exclude={"training", "paper"}))
     sequences = config.model_dump(mode="json", include={"history", "training", "validation"})
     for section in ("training", "validation"):
         for place in ("root", "store"):  # where frames lie is not what they are
             sequences[section].pop(place, None)
     settings = settings_of(config, name, seed).what_matters()
     return {"model": model, "sequences": sequences, "settings": settings}
+
+
+def _chosen(model: dict[str, Any]) -> dict[str, Any]:
+    """Return a model without choices that are not made: what was trained before there was one."""
+    return {key: value for key, value in model.items() if value or key not in NEWER}
 
 
 def check_models(config: BenchmarkConfig, runs: Sequence[str], horizon: int) -> None:

@@ -14,7 +14,7 @@ from pipeline.editions import City, Edition
 from pipeline.grid import Grid
 from pipeline.maps.days import false_discovery
 from pipeline.maps.sums import AXES, WEEKDAYS, CitySums
-from pipeline.sink import whole_sink
+from pipeline.sink import save_dataset
 
 Values = NDArray[np.float64]
 
@@ -94,9 +94,7 @@ def skill(mse: Values, baseline: Values) -> Values:
 def save_maps(path: Path, maps: xr.Dataset) -> Path:
     """Write maps as netCDF-4, whole, compressed."""
     encoding = {name: {"zlib": True, "complevel": 4} for name in maps.data_vars if maps[name].ndim}
-    with whole_sink(path) as sink:
-        maps.to_netcdf(sink, engine="h5netcdf", encoding=encoding)
-    return path
+    return save_dataset(path, maps, encoding)
 
 
 def _mean(sums: CitySums, parts: dict[str, NDArray[np.int64]], axis: str) -> Values:
