@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from io import RawIOBase
 from pathlib import Path
@@ -26,7 +26,9 @@ def whole_sink(path: Path) -> Iterator[Sink]:
         sink.check()
 
 
-def save_dataset(path: Path, dataset: xr.Dataset, encoding: Mapping[str, dict[str, Any]]) -> Path:
+def save_dataset(
+    path: Path, dataset: xr.Dataset, encoding: Mapping[Hashable, Mapping[str, Any]]
+) -> Path:
     """Write a Dataset in memory as netCDF-4, whole or not at all.
 
     Inside a job of a Dask cluster xarray would ask the cluster for a lock, and send it the file.

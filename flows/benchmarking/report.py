@@ -218,5 +218,5 @@ def _shown(movie: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _frame(rows: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame.from_dict(dict(rows), orient="index").rename_axis("model")
-    unsaid = [name for name in table if name.startswith("paper") and table[name].isna().all()]
+    unsaid = [name for name in table if str(name).startswith("paper") and table[name].isna().all()]
     return table.drop(columns=unsaid)
