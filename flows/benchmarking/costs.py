@@ -42,7 +42,7 @@ def cost_of(config: BenchmarkConfig, data: BenchmarkData, name: str) -> dict[str
     """
     model = config.models[name]
     description = describe_model(config, name, data.trained_horizon)
-    (rows, columns), channels = data.canvas, len(config.channels)
+    rows, columns = data.canvas
     threads = model.training.threads
     how = [
         config.costs.model_dump(mode="json"),
@@ -63,24 +63,7 @@ def cost_of(config: BenchmarkConfig, data: BenchmarkData, name: str) -> dict[str
         found: dict[str, Any] = kept["cost"]
         return found
     task, objective = task_of(config, model, data.trained_horizon), objective_of(model)
-    with torch.device("meta"):
-        network = from_description(description)
-        seen = model.sees or config.history
-        look = torch.empty(1, seen, channels, rows, columns), data.trained_horizon, None
-        operations = multiply_accumulates(network, look)
-    modes: list[MemoryMode] = ["plain"]
-    if getattr(network.config, "norm", None) != "batch":
-        modes.append("frugal")
-    saved = {
-        mode: kept_by_step(description, task, objective, height=rows, width=columns, memory=mode)
-        for mode in modes
-    }
-    found = {
-        "parameters": parameters(network),
-        "gmac": operations / 1e9,
-        "saved_mb": saved["plain"] / MB,
-        "frugal_mb": saved["frugal"] / MB if "frugal" in saved else None,
-    }
+    found = counted(config, name, data.trained_horizon, (rows, columns))
     if config.costs.measure:
         first, second = config.costs.batches
         few, many = (
@@ -105,6 +88,42 @@ def cost_of(config: BenchmarkConfig, data: BenchmarkData, name: str) -> dict[str
         }
     write_json(path, {"key": key, "cost": found})
     return found
+
+
+def counted(
+    config: BenchmarkConfig, name: str, horizon: int, canvas: tuple[int, int]
+) -> dict[str, Any]:
+    """Return what is counted of a model: on shapes alone, nothing is computed.
+
+    Args:
+        config: The benchmark.
+        name: One of its models.
+        horizon: Frames to say.
+        canvas: Rows and columns of a frame.
+
+    Returns:
+        `parameters`, `gmac`, `saved_mb`, `frugal_mb`, as in `cost_of`.
+    """
+    model, (rows, columns) = config.models[name], canvas
+    description = describe_model(config, name, horizon)
+    task, objective = task_of(config, model, horizon), objective_of(model)
+    with torch.device("meta"):
+        network = from_description(description)
+        look = torch.empty(1, model.sees or config.history, len(config.channels), rows, columns)
+        operations = multiply_accumulates(network, (look, horizon, None))
+    modes: list[MemoryMode] = ["plain"]
+    if getattr(network.config, "norm", None) != "batch":
+        modes.append("frugal")
+    saved = {
+        mode: kept_by_step(description, task, objective, height=rows, width=columns, memory=mode)
+        for mode in modes
+    }
+    return {
+        "parameters": parameters(network),
+        "gmac": operations / 1e9,
+        "saved_mb": saved["plain"] / MB,
+        "frugal_mb": saved["frugal"] / MB if "frugal" in saved else None,
+    }
 
 
 def _alone(*facts: Any) -> dict[str, Any]:
