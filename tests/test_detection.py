@@ -130,6 +130,15 @@ def test_a_fingerprint_is_of_values_names_and_shapes():
     assert fingerprint(first) != fingerprint(same)
 
 
+def test_a_head_sees_the_same_in_every_precision():
+    frozen = FrozenCrevNet(tiny(), "masks_and_features")
+    seen = frozen(clips(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        under = frozen(clips(2))
+    assert under.dtype == torch.float32
+    assert torch.equal(under, seen)
+
+
 class Given:
     """The same few pictures again and again, whole or as features."""
 
@@ -144,15 +153,18 @@ class Given:
             yield side_by_side(list(self.seen), self.targets, ["0", "1"])
 
 
+@pytest.mark.parametrize("precision", ["32", "bf16"])
 @pytest.mark.parametrize("features", [False, True])
-def test_training_a_head_leaves_the_network_as_it_was(tmp_path, features):
+def test_training_a_head_leaves_the_network_as_it_was(tmp_path, features, precision):
     frozen = FrozenCrevNet(tiny(dropout=0.3), "masks_and_features")
     weights = {name: value.clone() for name, value in frozen.network.state_dict().items()}
     head = head_on(frozen)
     before = fingerprint(head)
     seen = frozen(clips(2)) if features else clips(2)
     targets = [target([[4, 4, 20, 24]], [1]), target()]
-    settings = TrainingSettings(batch=2, steps=3, accelerator="cpu", threads=1)
+    settings = TrainingSettings(
+        batch=2, steps=3, accelerator="cpu", threads=1, precision=precision
+    )
     learner = HeadLearner(frozen, head, MultiBox())
     saved = []
     train(learner, Given(seen, targets), None, settings, tmp_path, save_best=saved.append)

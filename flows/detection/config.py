@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from crevnet.detection.anchors import RATIOS, SIZES
 from flows.model_config import TRAINED, Training
@@ -128,13 +128,6 @@ class DetectionConfig(Section):
     published: dict[str, PublishedAP] = Field(
         default_factory=dict, description="Figures of others, by name."
     )
-
-    @model_validator(mode="after")
-    def _together(self) -> DetectionConfig:
-        many = [n for n, head in self.heads.items() if head.training.precision != "32"]
-        if self.keep == "features" and many:
-            raise ValueError(f"keep: features, which are float32; heads {many} have another one")
-        return self
 
     @property
     def heads_folder(self) -> Path:
