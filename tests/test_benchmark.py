@@ -223,6 +223,9 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(world, override):
         ("seeds=[1, 1]", "name one twice"),
         ("models={zeros: {network: unet_small}}", r"\['zeros'\] are names of naive"),
         ("epochs=3", "epochs: Extra inputs"),
+        ("models.crevnet.teacher=0.5", r"\['teacher'\] are not of the objective teacher_forcing"),
+        ("models.crevnet.structure=0.1", r"\['structure'\] are not of the objective teacher_forc"),
+        ("models.unet.new_frame=2", r"\['new_frame'\] are not of the objective roll_out"),
     ],
 )
 def test_a_spoiled_configuration_is_refused_by_key(world, override, said):

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torchvision.ops import box_iou
 
-from crevnet.checkpoint import CheckpointError
+from crevnet.checkpoint import CheckpointError, header_text, read_header, write_file
 from crevnet.detection.anchors import RATIOS, SIZES, Anchors
 from crevnet.detection.batch import Target, side_by_side
-from crevnet.detection.checkpoint import load_head, read_provenance, save_head
+from crevnet.detection.checkpoint import HEAD_FORMAT, load_head, read_provenance, save_head
 from crevnet.detection.detector import Choice, Detector, HeadLearner
 from crevnet.detection.features import (
     ChangedWeightsError,
@@ -231,6 +231,18 @@ def test_other_files_are_no_heads(tmp_path):
         path.write_bytes(spoiled)
         with pytest.raises(CheckpointError, match=said):
             load_head(path, frozen)
+
+
+@pytest.mark.parametrize("change", [{"depth": 10**9}, {"sizes": ((8.0,),) * 10**5}])
+def test_a_header_builds_no_more_than_there_are_weights(tmp_path, change):
+    frozen, path = FrozenCrevNet(tiny(), "masks"), tmp_path / "head.safetensors"
+    head = head_on(frozen)
+    save_head(path, head, frozen, "mine", {})
+    value, _ = read_header(path, HEAD_FORMAT)
+    value["head"] |= change
+    write_file(head, path, {HEAD_FORMAT: header_text(value)})
+    with pytest.raises(CheckpointError, match="do not fit the config: 18 tensors, expected at"):
+        load_head(path, frozen)
 
 
 # --- anchors, matching, loss

@@ -19,7 +19,7 @@ from flows.cli import app
 from flows.config import read_as
 from flows.detect import detect
 from flows.detection.config import DetectionConfig
-from flows.detection.data import PictureBatches
+from flows.detection.data import PictureBatches, learned_from
 from flows.detection.train import train_head
 from flows.kitti_ap import kitti_ap
 from flows.recipe import StoppedError
@@ -117,6 +117,9 @@ def test_pictures_without_labels_are_searched_with_heads_as_they_are(street):
     assert (facts["pictures"], facts["learned_from"]) == (2, 0)
     names = {path.name for path in (street / "out" / "detections" / "both").iterdir()}
     assert names == {"000004.txt", "000007.txt"}  # none of the run before
+    result = told(street, "--no-train", "--set", "height=40")
+    assert result.exit_code == 1
+    assert "learned on frames of [32, 104], expected [40, 104]" in " ".join(result.stderr.split())
 
 
 def stopped_at(monkeypatch, passes):
@@ -183,6 +186,19 @@ def test_kept_features_are_what_the_network_would_say(street):
     assert sorted(parts[0] + parts[1]) == sorted(next(iter(batches("nothing").batches(0))).where)
 
 
+def test_what_is_learned_from_is_known_by_every_byte(street):
+    def facts(*overrides):
+        return learned_from(configured(street, *overrides), [3, 4])
+
+    before = facts()
+    assert before == facts("training.images=[3, 4]")
+    assert before != facts("keep=frames")  # seen several at a time, rounded otherwise
+    assert facts("keep=frames") == facts("keep=nothing")
+    path = street / "street" / "image_2" / "000004.png"
+    path.write_bytes(bytes(reversed(path.read_bytes())))
+    assert before != facts()
+
+
 def test_real_pasts_are_used_where_they_are(street):
     still = detect(configured(street, *FEW))
     for number in STREET:
@@ -212,6 +228,8 @@ def test_real_pasts_are_used_where_they_are(street):
         (["heads.both.inputs=pixels"], ConfigError, "heads.both.inputs"),
         (["training.images=[-3]"], ConfigError, "training.images"),
         (["mirrors=true"], ConfigError, "mirrors: Extra inputs"),
+        (["heads.both.training.patience=2"], ConfigError, "training.patience: 2, expected 0"),
+        (["heads.both.training.evaluate_every=9"], ConfigError, "training.evaluate_every: 9.0"),
         (["tell.device=cuda:99"], ModelError, "tell.device: cuda:99 is not here"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from crevnet.detection.anchors import RATIOS, SIZES
 from flows.model_config import TRAINED, Training
@@ -71,6 +71,16 @@ class Head(Section):
     overlap: float = Field(0.5, gt=0, lt=1, description="From here on an anchor is an object's.")
     negatives: int = Field(3, ge=1, description="Anchors of nothing for each of an object.")
     training: Training = Field(default_factory=lambda: Training(epochs=30))
+
+    @model_validator(mode="after")
+    def _nothing_idle(self) -> Head:
+        for name in ("evaluate_every", "patience", "memory"):
+            value, usual = getattr(self.training, name), Training.model_fields[name].default
+            if value != usual:
+                raise ValueError(
+                    f"training.{name}: {value}, expected {usual}: it does nothing for a head"
+                )
+        return self
 
 
 class Told(Section):
