@@ -165,9 +165,7 @@ def test_training_a_head_leaves_the_network_as_it_was(tmp_path, features, precis
     before = fingerprint(head)
     seen = frozen(clips(2)) if features else clips(2)
     targets = [target([[4, 4, 20, 24]], [1]), target()]
-    settings = TrainingSettings(
-        batch=2, steps=3, accelerator="cpu", threads=1, precision=precision
-    )
+    settings = TrainingSettings(batch=2, steps=3, accelerator="cpu", threads=1, precision=precision)
     learner = HeadLearner(frozen, head, MultiBox())
     saved = []
     train(learner, Given(seen, targets), None, settings, tmp_path, save_best=saved.append)

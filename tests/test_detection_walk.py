@@ -6,9 +6,13 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from typer.testing import CliRunner
 
 from crevnet.curves import CSV, read_curve
@@ -77,8 +81,7 @@ def test_from_pictures_to_average_precision(street):
         sure_ones += len(sure)
         right += sum(
             any(
-                kind == one.kind
-                and all(abs(a - b) < 20 for a, b in zip(one.box, box, strict=True))
+                kind == one.kind and all(abs(a - b) < 20 for a, b in zip(one.box, box, strict=True))
                 for one in sure
             )
             for kind, box in objects
@@ -184,6 +187,28 @@ def test_kept_features_are_what_the_network_would_say(street):
     ]
     parts = [next(iter(share.batches(0))).where for share in shares]
     assert sorted(parts[0] + parts[1]) == sorted(next(iter(batches("nothing").batches(0))).where)
+
+
+def test_two_processes_train_one_head_after_the_other(street):
+    how = {"batch": 2, "steps": 2, "devices": 2, "accelerator": "cpu", "threads": 1}
+    shape = {"width": 8, "depth": 0, "sizes": [[10, 16]]}
+    heads = {
+        name: shape | {"inputs": name, "training": how} for name in ("masks_and_features", "masks")
+    }
+    (street / "two.yaml").write_text(
+        yaml.safe_dump(yaml.safe_load((street / "run.yaml").read_text()) | {"heads": heads})
+    )
+    said = subprocess.run(
+        [Path(sys.executable).with_name("t4c"), "detect", street / "two.yaml"],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert said.returncode == 0, said.stderr
+    for name in heads:
+        assert said.stdout.count(f"{name}: 2 steps") == 1  # one of them speaks
+        assert len([*(street / "out" / "detections" / name).iterdir()]) == 3
 
 
 def test_what_is_learned_from_is_known_by_every_byte(street):
