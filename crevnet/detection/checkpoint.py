@@ -17,7 +17,7 @@ from crevnet.detection.features import FrozenCrevNet, Inputs
 from crevnet.detection.head import DetectionHead, HeadConfig
 from crevnet.plain import from_plain, to_plain
 
-HEAD_FORMAT = "t4c-detection-head-1"
+HEAD_FORMAT = "t4c-detection-head-2"
 
 
 @dataclass(frozen=True, slots=True)
