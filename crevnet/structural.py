@@ -41,7 +41,8 @@ def structural_similarity(said: Tensor, truth: Tensor) -> Tensor:
     vx, vy, cov = xx - mx * mx, yy - my * my, xy - mx * my
     c1, c2 = 0.01**2, 0.03**2
     light = (2 * mx * my + c1) / (mx * mx + my * my + c1)
-    return (light * (2 * cov + c2) / (vx + vy + c2)).mean()
+    similarity: Tensor = (light * (2 * cov + c2) / (vx + vy + c2)).mean()
+    return similarity
 
 
 def _window(frames: Tensor) -> Tensor:
