@@ -14,7 +14,8 @@ def structural_similarity(said: Tensor, truth: Tensor) -> Tensor:
     """Return the mean structural similarity of frames in [0, 1], each channel for itself.
 
     Gaussian windows of 11 x 11 where they fit whole, range 1. Values beyond [0, 1] count as they
-    are. Gradients flow to `said`.
+    are. Gradients flow to `said`. In float32 at least, mixed precision or not: a variance is a
+    small difference of large means.
 
     Args:
         said: `(..., H, W)`, H and W at least 11.
@@ -31,14 +32,17 @@ def structural_similarity(said: Tensor, truth: Tensor) -> Tensor:
             f"{tuple(said.shape)} said of {tuple(truth.shape)}: expected equal shapes of at least "
             f"{SIZE} x {SIZE} pixels"
         )
-    x, y = (frames.reshape(-1, 1, *said.shape[-2:]) for frames in (said, truth))
+    kind = torch.promote_types(torch.promote_types(said.dtype, truth.dtype), torch.float32)
+    x, y = (frames.to(kind).reshape(-1, 1, *said.shape[-2:]) for frames in (said, truth))
     n = len(x)
-    means = _window(torch.cat((x, y, x * x, y * y, x * y)))
+    with torch.autocast(said.device.type, enabled=False):
+        means = _window(torch.cat((x, y, x * x, y * y, x * y)))
     mx, my, xx, yy, xy = means.split(n)
     vx, vy, cov = xx - mx * mx, yy - my * my, xy - mx * my
     c1, c2 = 0.01**2, 0.03**2
     light = (2 * mx * my + c1) / (mx * mx + my * my + c1)
-    return (light * (2 * cov + c2) / (vx + vy + c2)).mean()
+    similarity: Tensor = (light * (2 * cov + c2) / (vx + vy + c2)).mean()
+    return similarity
 
 
 def _window(frames: Tensor) -> Tensor:

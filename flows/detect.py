@@ -39,9 +39,9 @@ def detect(config: DetectionConfig, *, heads: Sequence[str] = (), train: bool = 
         settings_of(config, name)
     trained: dict[str, TrainedHead] = {}
     for name in names if train else ():
-        trained[name] = train_head(config, name)
-        if not trained[name].mine:  # the first process tells
-            return Outcome()
+        trained[name] = train_head(config, name)  # several processes go on to the next one together
+    if not all(one.mine for one in trained.values()):  # and then the first one tells
+        return Outcome()
     if labelled:
         keep_labels(config)
     found: dict[str, Found] = {name: find_objects(config, name) for name in names}

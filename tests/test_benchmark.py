@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from typer.testing import CliRunner
 
 from crevnet.batch import Batch, Example, collate
 from crevnet.correction import Correction
+from crevnet.curves import read_curve
 from crevnet.footprint import measure
 from crevnet.objectives import RollOut, TeacherForcing, Trainee
 from crevnet.perceptual import lpips_measure
@@ -164,25 +164,37 @@ def test_models_may_be_asked_for_one_by_one(walked, world):
     assert {name for name in a if a[name] != b[name]} == set()
 
 
+KILLED = """
+import os, signal
+from crevnet.loop import Loop
+from flows.cli import main
+
+step = Loop._step
+
+def die_at_three(self, stream):
+    if self.kept.folder.name == "unet" and self.kept.now.step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    step(self, stream)
+
+Loop._step = die_at_three
+main()
+"""
+
+
 def test_a_killed_benchmark_goes_on_to_the_same_files(walked, world):
     """Killed while the second model learns: the first is scored already, and not trained again."""
     whole, killed = walked[0], configured(world, out="killed")
-    command = [sys.executable, "-c", "from flows.cli import main; main()", "benchmark"]
-    process = subprocess.Popen(
-        [*command, str(world.root / "killed.yaml")],
+    said = subprocess.run(
+        [sys.executable, "-c", KILLED, "benchmark", str(world.root / "killed.yaml")],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
-    curve = killed.out / "models" / "unet" / "curve.csv"
-    deadline = time.monotonic() + 240
-    while not (curve.is_file() and curve.read_text().count("\n") >= 3):
-        assert process.poll() is None, process.stderr.read().decode()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (curve.parent / "report.json").is_file(), "killed too late"
+    assert said.returncode == -signal.SIGKILL, said.stderr
+    unet = killed.out / "models" / "unet"
+    assert [row["step"] for row in read_curve(unet / "curve.csv")] == [1, 2, 3]
+    assert not (unet / "report.json").is_file()
     scored = (killed.out / "scores" / "crevnet.npy").stat().st_mtime_ns
     benchmark(killed)
     assert (killed.out / "scores" / "crevnet.npy").stat().st_mtime_ns == scored
@@ -194,7 +206,7 @@ REFUSED = {
     "test={set: common_test, first: 7}": r"first 7 sequences, but it has 6",
     "history=7": r"history: 7 of 7 frames",
     "pictures.sequences=[5]": r"pictures.sequences: \[5\], but 5 are scored",
-    "models.unet.objective=teacher_forcing": r"models.unet.objective: teacher_forcing is for",
+    "models.unet={network: unet_small, objective: teacher_forcing}": r"unet.objective: .* is for",
     "models.unet.network=oracle": r"models.unet: no network 'oracle'; there are",
     "models.unet.change={channels: 3}": r"models.unet.change: \['channels'\] follow",
     "score.metrics=[frame_sse, lpips]": r"score.metrics: lpips cannot be imported",
@@ -237,6 +249,9 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(world, override):
         ("seeds=[1, 1]", "name one twice"),
         ("models={zeros: {network: unet_small}}", r"\['zeros'\] are names of naive"),
         ("epochs=3", "epochs: Extra inputs"),
+        ("models.crevnet.teacher=0.5", r"\['teacher'\] are not of the objective teacher_forcing"),
+        ("models.crevnet.structure=0.1", r"\['structure'\] are not of the objective teacher_forc"),
+        ("models.unet.new_frame=2", r"\['new_frame'\] are not of the objective roll_out"),
     ],
 )
 def test_a_spoiled_configuration_is_refused_by_key(world, override, said):

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torchvision.ops import box_iou
 
-from crevnet.checkpoint import CheckpointError
+from crevnet.checkpoint import CheckpointError, header_text, read_header, write_file
 from crevnet.detection.anchors import RATIOS, SIZES, Anchors
 from crevnet.detection.batch import Target, side_by_side
-from crevnet.detection.checkpoint import load_head, read_provenance, save_head
+from crevnet.detection.checkpoint import HEAD_FORMAT, load_head, read_provenance, save_head
 from crevnet.detection.detector import Choice, Detector, HeadLearner
 from crevnet.detection.features import (
     ChangedWeightsError,
@@ -72,9 +72,12 @@ def test_features_have_names_and_one_shape(dims, clip):
 
 
 def test_sizes_that_need_padding_are_padded_below_and_right():
-    frames = clips()[..., : H - 3, : W - 1].float() / 255
-    found = extract(tiny().eval(), frames)
-    assert found["autoencoder.a"].shape[-2:] == (H // 4, W // 4)
+    network, frames = tiny().eval(), clips()[..., : H - 3, : W - 1].float() / 255
+    whole = torch.zeros(1, 4, 3, H, W)
+    whole[..., : H - 3, : W - 1] = frames
+    by_hand = extract(network, whole)
+    for name, part in extract(network, frames).items():
+        torch.testing.assert_close(part, by_hand[name])
 
 
 @pytest.mark.parametrize(("dims", "cell"), [(2, "st_lstm"), (3, "conv_lstm")])
@@ -130,6 +133,15 @@ def test_a_fingerprint_is_of_values_names_and_shapes():
     assert fingerprint(first) != fingerprint(same)
 
 
+def test_a_head_sees_the_same_in_every_precision():
+    frozen = FrozenCrevNet(tiny(), "masks_and_features")
+    seen = frozen(clips(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        under = frozen(clips(2))
+    assert under.dtype == torch.float32
+    assert torch.equal(under, seen)
+
+
 class Given:
     """The same few pictures again and again, whole or as features."""
 
@@ -144,15 +156,16 @@ class Given:
             yield side_by_side(list(self.seen), self.targets, ["0", "1"])
 
 
+@pytest.mark.parametrize("precision", ["32", "bf16"])
 @pytest.mark.parametrize("features", [False, True])
-def test_training_a_head_leaves_the_network_as_it_was(tmp_path, features):
+def test_training_a_head_leaves_the_network_as_it_was(tmp_path, features, precision):
     frozen = FrozenCrevNet(tiny(dropout=0.3), "masks_and_features")
     weights = {name: value.clone() for name, value in frozen.network.state_dict().items()}
     head = head_on(frozen)
     before = fingerprint(head)
     seen = frozen(clips(2)) if features else clips(2)
     targets = [target([[4, 4, 20, 24]], [1]), target()]
-    settings = TrainingSettings(batch=2, steps=3, accelerator="cpu", threads=1)
+    settings = TrainingSettings(batch=2, steps=3, accelerator="cpu", threads=1, precision=precision)
     learner = HeadLearner(frozen, head, MultiBox())
     saved = []
     train(learner, Given(seen, targets), None, settings, tmp_path, save_best=saved.append)
@@ -218,6 +231,18 @@ def test_other_files_are_no_heads(tmp_path):
             load_head(path, frozen)
 
 
+@pytest.mark.parametrize("change", [{"depth": 10**9}, {"sizes": ((8.0,),) * 10**5}])
+def test_a_header_builds_no_more_than_there_are_weights(tmp_path, change):
+    frozen, path = FrozenCrevNet(tiny(), "masks"), tmp_path / "head.safetensors"
+    head = head_on(frozen)
+    save_head(path, head, frozen, "mine", {})
+    value, _ = read_header(path, HEAD_FORMAT)
+    value["head"] |= change
+    write_file(head, path, {HEAD_FORMAT: header_text(value)})
+    with pytest.raises(CheckpointError, match="do not fit the config: 18 tensors, expected at"):
+        load_head(path, frozen)
+
+
 # --- anchors, matching, loss
 
 
@@ -239,6 +264,7 @@ def test_anchors_lie_in_the_middle_of_cells_in_the_order_in_which_a_head_speaks(
     cells = (H // 4) * (W // 4) * 4 + (H // 8) * (W // 8) * 2
     assert (len(anchors), logits.shape, codes.shape) == (cells, (2, cells, 4), (2, cells, 4))
     finer = head_on(frozen, finer=2)
+    assert finer.shuffle(finer.enter(frozen(clips()))).shape == (1, 8, H // 2, W // 2)
     assert finer.config.strides == (2, 4)
     assert finer(frozen(clips()))[0].shape[1] == (H // 2) * (W // 2) * 4 + (H // 4) * (W // 4) * 2
 
@@ -306,6 +332,26 @@ def test_the_loss_as_written_out():
     assert float(empty) == pytest.approx(sum(both), rel=1e-5)  # a street without objects teaches
 
 
+@pytest.mark.parametrize("spread", [1.0, 3e-4])
+def test_each_channel_is_normalised_by_itself_however_little_it_differs(spread):
+    head = DetectionHead(HeadConfig(5, 4))
+    noise = torch.randn(2, 5, 6, 7, generator=torch.manual_seed(0))
+    seen = torch.tensor([0.0, 0.1, 0.2, 0.5, 0.9])[:, None, None] + spread * noise
+    said = head.norm(seen)
+    np.testing.assert_allclose(said.mean((2, 3)).detach(), 0, atol=1e-3)
+    np.testing.assert_allclose(said.std((2, 3), correction=0).detach(), 1, rtol=5e-3)
+
+
+def test_a_finer_head_learns_which_channels_make_the_finer_cells():
+    head = head_on(FrozenCrevNet(tiny(), "masks"), finer=2)
+    with torch.no_grad():  # of every map the lower right of four cells alone
+        head.enter.weight.zero_()
+        head.enter.bias.copy_(torch.tensor([0.0, 0, 0, 1]).repeat(8))
+    said = head.shuffle(head.enter(torch.zeros(1, head.config.channels, 3, 5)))
+    assert said.shape == (1, 8, 6, 10)
+    assert said.sum().item() == said[..., 1::2, 1::2].sum().item() == 8 * 3 * 5
+
+
 def test_what_is_told_is_sure_apart_and_inside():
     anchors = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [50, 0, 60, 10], [98, 26, 110, 40]])
     logits = torch.full((4, 3), -5.0)
@@ -323,20 +369,22 @@ def test_what_is_told_is_sure_apart_and_inside():
 
 def test_a_code_and_its_box_are_each_other():
     rng = torch.Generator().manual_seed(0)
-    corner, size = torch.rand(9, 2, generator=rng) * 50, torch.rand(9, 2, generator=rng) * 40 + 3
+    corner, size = (torch.rand(9, 2, generator=rng, dtype=torch.float64) * 40 + 3 for _ in "cs")
     boxes = torch.cat((corner, corner + size), 1)
     anchors = boxes.roll(1, 0)
-    torch.testing.assert_close(
-        CODER.decode_single(CODER.encode_single(boxes, anchors), anchors), boxes
-    )
+    again = CODER.decode_single(CODER.encode_single(boxes, anchors), anchors)
+    torch.testing.assert_close(again, boxes, atol=1e-9, rtol=0)
 
 
 def test_a_clip_is_seen_alike_alone_and_beside_others():
     frozen = FrozenCrevNet(tiny(), "masks_and_features")
-    head = head_on(frozen).eval()
-    several, alone = head(frozen(clips(3))), head(frozen(clips(3)[1:2]))
+    features = frozen(clips(3))
+    torch.testing.assert_close(features[1:2], frozen(clips(3)[1:2]), atol=1e-6, rtol=1e-5)
+    head = head_on(frozen).eval().double()  # a channel that hardly differs is made large
+    several, alone = head(features.double()), head(features[1:2].double())
     for together, by_itself in zip(several[:2], alone[:2], strict=True):
-        torch.testing.assert_close(together[1], by_itself[0], atol=5e-3, rtol=1e-3)
+        torch.testing.assert_close(together[1], by_itself[0], atol=1e-9, rtol=1e-9)
+    head = head.float()
     found = Detector(frozen, head, Choice(least=0.0, most=5)).detect(clips(3))
     assert [len(one.boxes) for one in found] == [5, 5, 5]
 

@@ -28,6 +28,17 @@ def test_it_is_one_for_the_truth_and_its_gradient_is_the_difference_quotient():
     assert torch.autograd.gradcheck(lambda x: structural_similarity(x, truth), said)
 
 
+def test_mixed_precision_leaves_it_as_it_is():
+    truth = 0.7 + 0.01 * torch.rand(2, 3, 12, 13, generator=torch.manual_seed(2))
+    said = truth.flip(-1)
+    plain = structural_similarity(said, truth)
+    short = structural_similarity(said.bfloat16().float(), truth)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert structural_similarity(said, truth) == plain
+        assert structural_similarity(said.bfloat16(), truth) == short
+    assert structural_similarity(said, truth.double()).dtype == torch.float64
+
+
 @pytest.mark.parametrize("shape", [(1, 12, 13), (1, 10, 13)])
 def test_it_refuses_other_shapes_and_small_frames(shape):
     with pytest.raises(ValueError, match="expected equal shapes of at least 11 x 11"):

@@ -8,7 +8,8 @@ Of each layer l, at each step t (the paper's algorithm 1):
     A_0 = the frame, A_l+1 = max pooling of ReLU(W E_l)                upwards
 
 A frame is only seen after it was expected: Ahat_0 is the forecast of the next one. A frame said and
-fed back is missed by nothing: E_0 is zero, and R goes on by itself.
+fed back is missed by nothing, and R goes on by itself: E_0 is zero for the frame's own channels, on
+sizes that need no padding (a map's channels, and pixels beyond the edge, are still missed).
 """
 
 from __future__ import annotations

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Target:
+class Target(NamedTuple):
     """What is in a frame; boxes are left, top, right, bottom in pixels of the frame.
+
+    A tuple, so that what casts a batch's tensors (mixed precision) finds them.
 
     Attributes:
         boxes: float32 `(n, 4)`.

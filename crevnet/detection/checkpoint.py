@@ -17,7 +17,7 @@ from crevnet.detection.features import FrozenCrevNet, Inputs
 from crevnet.detection.head import DetectionHead, HeadConfig
 from crevnet.plain import from_plain, to_plain
 
-HEAD_FORMAT = "t4c-detection-head-1"
+HEAD_FORMAT = "t4c-detection-head-2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,11 @@ def load_head(path: Path, frozen: FrozenCrevNet) -> DetectionHead:
             f"{path}: learned on another CrevNet, {origin.file}: {'; '.join(faults)}"
         )
     _, found = read_header(path, HEAD_FORMAT)
+    if config.depth + len(config.sizes) > len(found):  # before as many are built
+        raise CheckpointError(
+            f"{path}: weights do not fit the config: {len(found)} tensors, "
+            f"expected at least {config.depth + len(config.sizes)}"
+        )
     return read_network(path, lambda: DetectionHead(config), found)
 
 

@@ -101,10 +101,14 @@ class FrozenCrevNet(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Return the features of the last of `(B, T, 3, H, W)` uint8 frames, side by side.
 
+        In float32 whatever the head learns in: it is to see the same when it learns, from
+        features that were kept, and when it finds.
+
         Returns:
             float32 `(B, channels, ceil(H / factor), ceil(W / factor))`.
         """
-        found = extract(self.network, frames.float() / 255 * self.scale)
+        with torch.autocast(frames.device.type, enabled=False):
+            found = extract(self.network, frames.float() / 255 * self.scale)
         return torch.cat(
             [found[name] for name in feature_names(self.network.config, self.inputs)], 1
         )

@@ -10,6 +10,9 @@ from torchvision.models.detection.ssd import SSDHead
 
 from crevnet.detection.anchors import RATIOS, SIZES, Anchors
 
+FAINT = 1e-5
+"""A channel that differs no more than this over a frame says little; a mask may by some 3e-4."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeadConfig:
@@ -20,8 +23,8 @@ class HeadConfig:
         stride: Pixels of a frame for one cell of the features, along each side.
         classes: Kinds it tells apart, in order; nothing at all is told apart from them too.
         width: Channels of its own maps.
-        finer: How many times finer its first map is than the features: channels are shuffled into
-            space, where a network's cells are larger than the smallest objects.
+        finer: How many times finer its first map is than the features: each cell says so many
+            cells along each side, where a network's are larger than the smallest objects.
         depth: Convolutions on the first map before it speaks.
         sizes: Of the anchors of each map, pixels of the frame, a map for each; each has half the
             rows and columns of the one before.
@@ -42,10 +45,8 @@ class HeadConfig:
             raise ValueError(f"{self}: every size is at least 1")
         if self.depth < 0 or not self.classes or len({*self.classes}) < len(self.classes):
             raise ValueError(f"depth {self.depth}, classes {self.classes}: expected each once")
-        if self.channels % self.finer**2 or self.stride % self.finer:
-            raise ValueError(
-                f"{self.channels} channels of stride {self.stride}, {self.finer} times finer"
-            )
+        if self.stride % self.finer:
+            raise ValueError(f"cells of {self.stride} pixels, {self.finer} times finer")
         numbers = [number for sizes in (*self.sizes, self.ratios) for number in sizes]
         if not self.sizes or not all(self.sizes) or not self.ratios or min(numbers) <= 0:
             raise ValueError(f"sizes {self.sizes}, ratios {self.ratios}: expected above 0")
@@ -68,9 +69,9 @@ class DetectionHead(nn.Module):
         super().__init__()
         self.config = config
         # each channel by itself: a mask differs less over a frame than from one channel to the next
-        self.norm = nn.GroupNorm(config.channels, config.channels)
+        self.norm = nn.GroupNorm(config.channels, config.channels, eps=FAINT**2)
+        self.enter = nn.Conv2d(config.channels, config.width * config.finer**2, 1)
         self.shuffle = nn.PixelShuffle(config.finer)
-        self.enter = nn.Conv2d(config.channels // config.finer**2, config.width, 1)
         self.first = nn.Sequential(*(_block(config.width, 1) for _ in range(config.depth)))
         self.coarser = nn.ModuleList(_block(config.width, 2) for _ in config.sizes[1:])
         self.anchors = Anchors(config.sizes, config.ratios)
@@ -79,7 +80,7 @@ class DetectionHead(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits, codes, and the anchors they are about, `(N, 4)` pixels of the frame."""
-        maps = [self.first(self.enter(self.shuffle(self.norm(features))))]
+        maps = [self.first(self.shuffle(self.enter(self.norm(features))))]
         for level in self.coarser:
             maps.append(level(maps[-1]))
         said = self.say(maps)

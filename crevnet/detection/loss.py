@@ -28,7 +28,8 @@ class MultiBox:
 
     Attributes:
         overlap: An anchor is an object's from this intersection over union on; its best anchor is
-            an object's in any case.
+            an object's in any case, but where two objects have the same best one it is the later
+            one's, and the other has what else overlaps it so much, or nothing.
         negatives: Anchors of nothing that count for each of an object: the least believed ones.
         least: And as many at least in a frame, also in one without objects.
     """

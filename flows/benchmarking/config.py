@@ -72,6 +72,14 @@ class BenchmarkModel(Section):
     training: Training = Field(default_factory=lambda: Training())
     paper: Published = Field(default_factory=lambda: Published())
 
+    @model_validator(mode="after")
+    def _weights_of_the_objective(self) -> BenchmarkModel:
+        others = ["teacher", "structure"] if self.objective == "teacher_forcing" else ["new_frame"]
+        fields = type(self).model_fields
+        if idle := [name for name in others if getattr(self, name) != fields[name].default]:
+            raise ValueError(f"{idle} are not of the objective {self.objective}")
+        return self
+
 
 class Scoring(Section):
     """How forecasts are made and scored."""

@@ -72,6 +72,16 @@ class Head(Section):
     negatives: int = Field(3, ge=1, description="Anchors of nothing for each of an object.")
     training: Training = Field(default_factory=lambda: Training(epochs=30))
 
+    @model_validator(mode="after")
+    def _nothing_idle(self) -> Head:
+        for name in ("evaluate_every", "patience", "memory"):
+            value, usual = getattr(self.training, name), Training.model_fields[name].default
+            if value != usual:
+                raise ValueError(
+                    f"training.{name}: {value}, expected {usual}: it does nothing for a head"
+                )
+        return self
+
 
 class Told(Section):
     """Which boxes are told."""
@@ -128,13 +138,6 @@ class DetectionConfig(Section):
     published: dict[str, PublishedAP] = Field(
         default_factory=dict, description="Figures of others, by name."
     )
-
-    @model_validator(mode="after")
-    def _together(self) -> DetectionConfig:
-        many = [n for n, head in self.heads.items() if head.training.precision != "32"]
-        if self.keep == "features" and many:
-            raise ValueError(f"keep: features, which are float32; heads {many} have another one")
-        return self
 
     @property
     def heads_folder(self) -> Path:

@@ -9,7 +9,7 @@ from statistics import median
 
 import torch
 
-from crevnet.detection.checkpoint import load_head
+from crevnet.detection.checkpoint import load_head, read_provenance
 from crevnet.detection.detector import Choice, Detections, Detector, Seconds
 from crevnet.devices import find_device
 from flows.detection.config import DetectionConfig
@@ -94,7 +94,12 @@ def find_objects(config: DetectionConfig, name: str) -> Found:
         raise ModelError(f"tell.device: {fault}") from None
     frozen = frozen_network(config, config.heads[name].inputs)
     with named_faults():
+        _, _, extra = read_provenance(path)
         head = load_head(path, frozen)
+    learned = extra.get("learned")
+    size = learned.get("size") if isinstance(learned, dict) else None
+    if size != [*config.size]:  # another size has cars of another size
+        raise ModelError(f"{path}: learned on frames of {size}, expected {[*config.size]}")
     choice = Choice(tell.least, tell.overlap, tell.candidates, tell.most)
     detector = Detector(frozen.to(device), head.to(device), choice)
     numbers, folder = config.test.numbers(), config.out / "detections" / name
