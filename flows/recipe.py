@@ -133,20 +133,24 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
         yield tick
 
 
-def announce(event: str, run: str, facts: dict[str, Any]) -> None:
+def announce(event: str, run: str, facts: dict[str, Any]) -> bool:
     """Emit `t4c.<event>` of a run's data, which deployments may wait for; nothing without a flow.
 
     Args:
         event: What happened, e.g. `days.ingested`.
         run: Name of the data: the edition's.
         facts: Plain values that go with it.
+
+    Returns:
+        Whether there is a flow.
     """
     if not inside_a_flow():
-        return
+        return False
     from prefect.events import emit_event
 
     resource = {"prefect.resource.id": f"t4c.run.{run}", "prefect.resource.name": run}
     emit_event(f"t4c.{event}", resource=resource, payload=facts)
+    return True
 
 
 def publish_table(key: str, table: pd.DataFrame, description: str) -> None:

@@ -12,10 +12,14 @@ import yaml  # Prefect brings it
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.config import read_config
+from flows import promotion, promotion_record, trainer_process
+from flows.config import RunConfig, read_config
 from flows.model_config import Promotion
 from flows.promotion import judge, point, sweep_candidates, target_of
-from pipeline.errors import ConfigError
+from flows.promotion_record import Record
+from flows.recipe import Outcome
+from pipeline.alone import alone
+from pipeline.errors import ConfigError, InUseError, ModelError
 from pipeline.scoring import Errors
 from tests.test_cli import facts, t4c
 from tests.test_train import TINY_NET, add
@@ -82,20 +86,22 @@ def test_a_file_in_the_place_of_the_pointer_is_refused(tmp_path):
 
 
 def test_networks_set_aside_are_kept_up_to_a_number_and_those_in_use_always(tmp_path):
+    a, b, c, d = (f"tiny_{letter * 16}" for letter in "abcd")
+    big, other = f"tiny_big_{'e' * 16}", f"other_{'e' * 16}"  # another model's
     files = []
-    for age, name in enumerate(["tiny_a", "tiny_b", "tiny_c", "tiny_d", "other_e"]):
+    for age, name in enumerate([a, b, c, d, big, other, "tiny_mine"]):
         file = tmp_path / name / "models" / "tiny.safetensors"
         file.parent.mkdir(parents=True)
         file.write_text(name)
         os.utime(tmp_path / name, (age, age))
         files.append(file)
     removed = sweep_candidates(tmp_path, PLAN, [files[0]])
-    assert removed == [str(tmp_path / "tiny_b"), str(tmp_path / "tiny_c")]
-    assert {path.name for path in tmp_path.iterdir()} == {"tiny_a", "tiny_d", "other_e"}
+    assert removed == [str(tmp_path / b), str(tmp_path / c)]
+    assert {path.name for path in tmp_path.iterdir()} == {a, d, big, other, "tiny_mine"}
 
 
 @pytest.mark.parametrize(
-    ("promotion", "said"),
+    ("asked", "said"),
     [
         ({"model": "nobody", "margin": 0.1}, "no 'nobody'; there are"),
         ({"model": "tiny", "margin": 0.1, "pointer": "tiny"}, "'tiny' is the name of another"),
@@ -104,8 +110,8 @@ def test_networks_set_aside_are_kept_up_to_a_number_and_those_in_use_always(tmp_
         ({"model": "tiny", "margin": 0.1, "against": "unknown"}, "promotion.against: 'unknown'"),
     ],
 )
-def test_impossible_promotions_are_refused(ingested, promotion, said):
-    add(ingested, models={"tiny": TINY_NET}, promotion=promotion)
+def test_impossible_promotions_are_refused(ingested, asked, said):
+    add(ingested, models={"tiny": TINY_NET}, promotion=asked)
     with pytest.raises(ConfigError, match=said):
         read_config(ingested.config)
 
@@ -118,8 +124,8 @@ def promoted(world, *overrides):
 
 def test_from_training_to_the_network_in_use_and_its_submission(ingested):
     poor = TINY_NET | {"base": "none", "inputs": [], "teacher": 0}
-    promotion = {"model": "tiny", "margin": 0.01, "against": "persistence"}
-    add(ingested, models={"tiny": poor}, promotion=promotion, submit={"model": "best"})
+    plan = {"model": "tiny", "margin": 0.01, "against": "persistence"}
+    add(ingested, models={"tiny": poor}, promotion=plan, submit={"model": "best"})
     assert t4c("submit", ingested.config).exit_code != 0  # there is none yet
     link = ingested.out / "models" / "best.safetensors"
     first, said = promoted(ingested)
@@ -147,4 +153,83 @@ def test_from_training_to_the_network_in_use_and_its_submission(ingested):
     assert facts(t4c("submit", ingested.config, "--json"))["sha256"] != alone
     assert (ingested.out / first["candidate"]).exists()
     record = json.loads((link.parent / "best_promotions.json").read_text())
-    assert [one["candidate"] for one in record] == [first["candidate"], second["candidate"]]
+    found = [(link.parent / one["candidate"]).resolve() for one in record]
+    assert found == [(ingested.out / one["candidate"]).resolve() for one in (first, second)]
+    assert all(one["in_use"] for one in record)
+
+    point(link, ingested.out / first["candidate"])  # a person goes back; next week it stays so
+    back, said = promoted(ingested)
+    assert (back["candidate"], back["promoted"]) == (second["candidate"], False)
+    assert "was in use and is not any more" in said
+    link.unlink()  # a network in use that can forecast no more keeps none out
+    link.symlink_to("nothing.safetensors")
+    (link.parent / "best_promotions.json").unlink()
+    after, said = promoted(ingested)
+    assert (after["against"], after["promoted"]) == ("persistence", True)
+    assert "nothing.safetensors: no such model" in after["unusable"]
+    assert after["unusable"] in said
+
+
+def test_a_promotion_that_was_killed_is_finished_and_announced_once(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        promotion_record, "announce", lambda *said: told.append(said) or inside.pop(0)
+    )
+    link, model = tmp_path / "models" / "best.safetensors", tmp_path / "a" / "tiny.safetensors"
+    model.parent.mkdir()
+    model.write_text("a")
+    link.parent.mkdir()
+    record, inside = Record.beside(link), [False, True]
+    record.begin(model, {"share": -0.1})
+    assert not record.was_in_use(model)  # killed before the pointer moved: judged again
+    record.begin(model, {"share": -0.2})
+    assert [one["share"] for one in record.entries()] == [-0.2]
+    assert record.last(2)[0].resolve() == model
+    for promised in ([False], [False, True], [False, True]):  # alone, in a flow, then no more
+        record.finish(model, "tiny")
+        assert record.was_in_use(model)
+        assert [one[2]["share"] for one in told] == [-0.2] * len(promised)
+    assert record.entries()[0]["announced"]
+    record.finish(tmp_path / "by_hand.safetensors", "tiny")
+    assert len(told) == 2
+    moved = tmp_path.rename(tmp_path.with_name("elsewhere_too"))
+    again = Record.beside(moved / "models" / "best.safetensors")
+    assert again.was_in_use(moved / "a" / "tiny.safetensors")
+
+
+def test_a_spoiled_record_is_refused_by_name(tmp_path):
+    record = Record.beside(tmp_path / "best.safetensors")
+    for text in ("{", "[1]", '[{"candidate": 1}]', '"text"'):
+        record.path.write_text(text)
+        with pytest.raises(ModelError, match=r"best_promotions\.json: expected a list"):
+            record.entries()
+
+
+def test_in_a_flow_the_training_is_a_process_of_its_own(ingested, monkeypatch):
+    poor = TINY_NET | {"base": "none", "inputs": [], "teacher": 0}
+    plan = {"model": "tiny", "margin": 0.01, "against": "persistence"}
+    add(ingested, models={"tiny": poor}, promotion=plan)
+    asked = []
+
+    def apart(config, *, models):
+        sent = RunConfig.model_validate(config.model_dump(mode="json", exclude_unset=True))
+        asked.append((sent.out, models))
+        return Outcome(faults=["no room"])
+
+    monkeypatch.setattr(promotion, "inside_a_flow", lambda: True)
+    monkeypatch.setattr(trainer_process, "train_apart", apart)
+    outcome = promotion.promote(read_config(ingested.config))
+    assert outcome.faults == ["no room"]
+    ((out, models),) = asked
+    assert (out.parent, models) == (ingested.out / "candidates", ["tiny"])
+    assert (out / "fitted").resolve() == (ingested.out / "fitted").resolve()
+
+
+def test_two_promotions_of_a_pointer_do_not_meet(ingested, monkeypatch):
+    plan = {"model": "tiny", "margin": 0.01}
+    add(ingested, models={"tiny": TINY_NET}, promotion=plan)
+    monkeypatch.setattr(promotion, "_train", lambda *_: (ingested.out / "a/models/tiny", []))
+    link = ingested.out / "models" / "best.safetensors"
+    with alone(link.with_name(".best.lock"), link, "promote"):
+        with pytest.raises(InUseError, match=r"best\.safetensors: another run.*`promote`"):
+            promotion.promote(read_config(ingested.config))
