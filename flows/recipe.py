@@ -194,9 +194,12 @@ def publish_image(key: str, path: Path, description: str) -> None:
 def as_text(text: str) -> str:
     """Return a text that Markdown shows as it is: no tags, no links, no code of anybody's.
 
-    What a city, a model or an edition is called is read from files, and ends up on a page.
+    What a city, a model or an edition is called is read from files, and ends up on a page. Bare
+    addresses, which GitHub's Markdown makes links of, lose the sign that they are known by; a
+    renderer that looks for them only after it has read the entities links them all the same.
     """
-    return re.sub(r"[\[\]`\\]", r"\\\g<0>", html.escape(text, quote=False))
+    plain = re.sub(r"[\[\]`\\]", r"\\\g<0>", html.escape(text, quote=False))
+    return re.sub(r"(?i)(?<=www)\.", "&#46;", plain.replace("://", "&#58;//"))
 
 
 def _key(key: str) -> str:

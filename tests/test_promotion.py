@@ -12,18 +12,18 @@ import yaml  # Prefect brings it
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows import promotion, promotion_record, trainer_process
+from flows import promotion, promotion_record, submit, trainer_process
 from flows.config import RunConfig, read_config
 from flows.model_config import Promotion
 from flows.promotion import judge, point, sweep_candidates, target_of
 from flows.promotion_record import Record
 from flows.recipe import Outcome
 from pipeline.alone import alone
-from pipeline.errors import ConfigError, InUseError, ModelError
+from pipeline.errors import ChangedError, ConfigError, InUseError, ModelError
 from pipeline.scoring import Errors
 from tests.test_cli import facts, t4c
 from tests.test_train import TINY_NET, add
-from tests.world import TINY
+from tests.world import TEST, TINY
 
 PLAN = Promotion(model="tiny", margin=0.1, keep=1)
 
@@ -230,6 +230,25 @@ def test_two_promotions_of_a_pointer_do_not_meet(ingested, monkeypatch):
     add(ingested, models={"tiny": TINY_NET}, promotion=plan)
     monkeypatch.setattr(promotion, "_train", lambda *_: (ingested.out / "a/models/tiny", []))
     link = ingested.out / "models" / "best.safetensors"
-    with alone(link.with_name(".best.lock"), link, "promote"):
-        with pytest.raises(InUseError, match=r"best\.safetensors: another run.*`promote`"):
-            promotion.promote(read_config(ingested.config))
+    held = alone(link.with_name(".best.lock"), link, "promote")
+    with held, pytest.raises(InUseError, match=r"best\.safetensors: another run.*`promote`"):
+        promotion.promote(read_config(ingested.config))
+
+
+def test_a_submission_is_never_of_two_networks(ingested, monkeypatch):
+    """One that is promoted between two cities is noticed, and the zip stays as it was."""
+    asked, real = [], submit.identity
+
+    def identity(config, store, name):
+        asked.append(store.city.name)
+        now = real(config, store, name)
+        return now if len(asked) < 4 else f"another than {now}"  # after both, and Aal's again
+
+    monkeypatch.setattr(submit, "identity", identity)
+    config = read_config(ingested.config)
+    with pytest.raises(ChangedError, match="became another model"):
+        submit.write(config)
+    assert asked == ["Aal", "Bex", "Aal", "Bex"]
+    assert not (config.out / config.submit.file).exists()
+    monkeypatch.undo()
+    assert submit.write(config).resumed == len(TEST)  # those of Aal, by the right one

@@ -26,6 +26,7 @@ from tests.test_cli import t4c
 
 EVIL = (
     '<script>alert(1)</script><img src=x onerror="x()">[here](javascript:x()) `a` ![p](//e/x.png)'
+    " https://e.example/x www.e.example"
 )
 ORIGINS = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
 OURS = ("pipeline", "crevnet", "flows")
@@ -58,6 +59,7 @@ def test_a_city_called_script_is_text_in_every_artifact(left, tmp_path):
         assert re.fullmatch(r"[a-z0-9-]+", more["key"])
         for said in (more["description"], data if isinstance(data, str) else ""):
             assert "<" not in said
+            assert not re.search(r"://|www\.", said)
             assert not re.search(r"(?<!\\)\[(?!data)[^\]]*[^\\]\]\(", said)
     (text, _), (image, _), (rows, _) = left
     assert text.startswith("# &lt;script&gt;")
