@@ -89,4 +89,4 @@ class Record:
         return os.path.relpath(model.absolute(), self.path.parent.absolute())
 
     def _is(self, entry: dict[str, Any], model: Path) -> bool:
-        return (self.path.parent / entry["candidate"]).resolve() == model.resolve()
+        return (self.path.parent / str(entry["candidate"])).resolve() == model.resolve()

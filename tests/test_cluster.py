@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from types import SimpleNamespace
 
 import dask
 import distributed
@@ -15,7 +16,7 @@ from flows.ingest import ingest
 from flows.maps import maps
 from pipeline import cluster as cluster_room
 from pipeline.climatology import fit_sums
-from pipeline.cluster import in_order
+from pipeline.cluster import connected, in_order
 from pipeline.errors import ClusterError, ConfigError, StoreError
 from pipeline.store import Store
 from pipeline.usual import UsualFrames
@@ -103,23 +104,24 @@ def test_an_address_without_a_scheduler_is_named(pristine):
             maps(config)
 
 
-def die(number):
-    import os
-
-    os._exit(number)
-
-
-def test_a_cluster_without_workers_and_one_whose_workers_die_are_named(monkeypatch):
+def test_a_cluster_without_workers_is_named(monkeypatch):
     monkeypatch.setattr(cluster_room, "WORKER_SECONDS", 0.5)
-    few = {"distributed.scheduler.allowed-failures": 0}
-    with (
-        dask.config.set(few),
-        distributed.LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None) as here,
-    ):
+    with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as here:
         where = here.scheduler_address
         with pytest.raises(ClusterError, match=rf"{where}' has no worker, and none came within 0"):
             list(in_order(slow_to_begin, [(0,)], cluster=where))
-        monkeypatch.setattr(cluster_room, "WORKER_SECONDS", 60)
-        here.scale(1)
-        with pytest.raises(ClusterError, match=rf"{where}'.*die"):
-            list(in_order(die, [(9,)], cluster=where))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (
+            distributed.KilledWorker("die-1", SimpleNamespace(address="tcp://w:1"), 3),
+            "'die-1'.*w:1",
+        ),
+        (distributed.client.FutureCancelledError("die-1", "lost"), "gone: die-1.*lost"),
+    ],
+)
+def test_a_cluster_that_breaks_at_work_is_named(cluster, fault, said):
+    with pytest.raises(ClusterError, match=f"'{cluster}': .*{said}"), connected(cluster):
+        raise fault
