@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,14 +13,13 @@ import yaml  # Prefect brings it
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows import promotion, promotion_record, submit, trainer_process
-from flows.config import RunConfig, read_config
+from flows import promotion, submit, trainer_process
+from flows.config import read_config
 from flows.model_config import Promotion
 from flows.promotion import judge, point, sweep_candidates, target_of
-from flows.promotion_record import Record
 from flows.recipe import Outcome
 from pipeline.alone import alone
-from pipeline.errors import ChangedError, ConfigError, InUseError, ModelError
+from pipeline.errors import ChangedError, ConfigError, InUseError
 from pipeline.scoring import Errors
 from tests.test_cli import facts, t4c
 from tests.test_train import TINY_NET, add
@@ -170,59 +170,26 @@ def test_from_training_to_the_network_in_use_and_its_submission(ingested):
     assert after["unusable"] in said
 
 
-def test_a_promotion_that_was_killed_is_finished_and_announced_once(tmp_path, monkeypatch):
-    told = []
-    monkeypatch.setattr(
-        promotion_record, "announce", lambda *said: told.append(said) or inside.pop(0)
-    )
-    link, model = tmp_path / "models" / "best.safetensors", tmp_path / "a" / "tiny.safetensors"
-    model.parent.mkdir()
-    model.write_text("a")
-    link.parent.mkdir()
-    record, inside = Record.beside(link), [False, True]
-    record.begin(model, {"share": -0.1})
-    assert not record.was_in_use(model)  # killed before the pointer moved: judged again
-    record.begin(model, {"share": -0.2})
-    assert [one["share"] for one in record.entries()] == [-0.2]
-    assert record.last(2)[0].resolve() == model
-    for promised in ([False], [False, True], [False, True]):  # alone, in a flow, then no more
-        record.finish(model, "tiny")
-        assert record.was_in_use(model)
-        assert [one[2]["share"] for one in told] == [-0.2] * len(promised)
-    assert record.entries()[0]["announced"]
-    record.finish(tmp_path / "by_hand.safetensors", "tiny")
-    assert len(told) == 2
-    moved = tmp_path.rename(tmp_path.with_name("elsewhere_too"))
-    again = Record.beside(moved / "models" / "best.safetensors")
-    assert again.was_in_use(moved / "a" / "tiny.safetensors")
-
-
-def test_a_spoiled_record_is_refused_by_name(tmp_path):
-    record = Record.beside(tmp_path / "best.safetensors")
-    for text in ("{", "[1]", '[{"candidate": 1}]', '"text"'):
-        record.path.write_text(text)
-        with pytest.raises(ModelError, match=r"best_promotions\.json: expected a list"):
-            record.entries()
-
-
 def test_in_a_flow_the_training_is_a_process_of_its_own(ingested, monkeypatch):
     poor = TINY_NET | {"base": "none", "inputs": [], "teacher": 0}
     plan = {"model": "tiny", "margin": 0.01, "against": "persistence"}
     add(ingested, models={"tiny": poor}, promotion=plan)
-    asked = []
+    config, trainers, start = read_config(ingested.config), [], trainer_process.listen
 
-    def apart(config, *, models):
-        sent = RunConfig.model_validate(config.model_dump(mode="json", exclude_unset=True))
-        asked.append((sent.out, models))
-        return Outcome(faults=["no room"])
+    def listen(told, models):
+        trainers.append(models)
+        return start(told, models)
 
     monkeypatch.setattr(promotion, "inside_a_flow", lambda: True)
-    monkeypatch.setattr(trainer_process, "train_apart", apart)
-    outcome = promotion.promote(read_config(ingested.config))
-    assert outcome.faults == ["no room"]
-    ((out, models),) = asked
-    assert (out.parent, models) == (ingested.out / "candidates", ["tiny"])
-    assert (out / "fitted").resolve() == (ingested.out / "fitted").resolve()
+    monkeypatch.setattr(trainer_process, "listen", lambda *_: Outcome(faults=["no room"]))
+    assert promotion.promote(config).faults == ["no room"]
+    monkeypatch.setattr(trainer_process, "listen", listen)
+    monkeypatch.setattr(promotion, "train_model", None)  # not in this one
+    outcome = promotion.promote(config)
+    assert trainers == [["tiny"]]
+    assert outcome.facts["promoted"]
+    link = config.out / "models" / "best.safetensors"
+    assert link.resolve() == Path(outcome.facts["candidate"]).resolve()
 
 
 def test_two_promotions_of_a_pointer_do_not_meet(ingested, monkeypatch):
