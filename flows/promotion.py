@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from flows.config import RunConfig
 from flows.model_config import Promotion
-from flows.recipe import Outcome, announce, publish_markdown
+from flows.promotion_record import Record
+from flows.recipe import Outcome, inside_a_flow, publish_markdown
 from flows.score import score_city
 from flows.train import train_model
-from pipeline.atomic import write_json
+from pipeline.alone import alone
+from pipeline.atomic import whole_file
 from pipeline.comparison import Difference, paired_difference
-from pipeline.errors import ConfigError
-from pipeline.kept_fits import digest
+from pipeline.errors import ConfigError, ModelError
+from pipeline.kept_fits import DIGEST, digest
 from pipeline.scoring import Errors, join
 from pipeline.store import Store
 
@@ -62,46 +64,93 @@ def promote(config: RunConfig) -> Outcome:
     """Train the network of `promotion` on the days there are, and put it in use if it is better.
 
     Each training has a folder of its own, named by the days and settings it rests on: one that was
-    stopped goes on, and new days begin a new one. The network in use is a link,
-    `out/models/<pointer>.safetensors`, moved in one step; where it pointed before is kept.
+    stopped goes on, and new days begin a new one. In a flow it is a process of its own. The network
+    in use is a link, `out/models/<pointer>.safetensors`, moved in one step; where it pointed before
+    is kept. The record beside it is written first: whatever kills this, the next run goes on.
 
     Raises:
         ConfigError: The configuration has no `promotion`.
-        ModelError: The network cannot be trained, or the one in use not be scored.
+        ModelError: The network cannot be trained or scored.
         StoreError: A store is missing or has no validation days.
+        InUseError: Another run is promoting.
     """
     plan = config.promotion
     if plan is None:
         raise ConfigError("promotion: not given; it names a model and a margin")
     link = pointer_path(config, plan)
+    target_of(link)  # refused before hours of training, not after
     folder = config.out / "candidates" / f"{plan.model}_{_rests_on(config, plan)[:16]}"
     fitted = config.out / "fitted"  # what is usual is the same for all of them
     fitted.mkdir(parents=True, exist_ok=True)
     point(folder / "fitted", fitted)
-    trained = train_model(_candidate(config, plan, folder), plan.model)
-    if not trained.mine:  # several processes trained it; the first one speaks
-        return Outcome()
-    path, current = trained.path, target_of(link)
+    path, faults = _train(_candidate(config, plan, folder), plan.model)
+    if path is None:
+        return Outcome(faults=faults)
+    with alone(link.with_name(f".{link.stem}.lock"), link, "promote"):
+        return _choose(config, plan, link, path)
+
+
+def _train(config: RunConfig, model: str) -> tuple[Path | None, list[str]]:
+    """Return the file of a trained network; none, if it failed or another process speaks for it."""
+    if not inside_a_flow():
+        trained = train_model(config, model)
+        return (trained.path if trained.mine else None), []
+    from flows.networks import model_path
+    from flows.trainer_process import train_apart
+
+    faults = train_apart(config, models=[model]).faults
+    return (None if faults else model_path(config, model)), faults
+
+
+def _choose(config: RunConfig, plan: Promotion, link: Path, path: Path) -> Outcome:
+    """Judge a candidate, put it in use or set it aside, and remove old ones."""
+    record, current, name = Record.beside(link), target_of(link), path.parent.parent.name
+    facts: dict[str, Any] = {"promoted": False, "candidate": str(path), "in_use": str(link)}
     if current is not None and current.resolve() == path.resolve():
-        line = f"{link}: {path.parent.parent.name} is in use already; there are no new days"
-        return Outcome([line], {"promoted": False, "candidate": str(path), "in_use": str(link)})
+        record.finish(path, config.edition)  # where an earlier run was killed before it could
+        return Outcome([f"{link}: {name} is in use already; there are no new days"], facts)
+    if record.was_in_use(path):
+        line = f"kept aside: {name} was in use and is not any more; {link} is as it was"
+        return Outcome([line], facts)
     other = plan.against if current is None else str(current)
-    names = [str(path), other]
-    errors = join([score_city(config, city, names) for city in config.chosen_cities()])
+    other, errors, unusable = _score(config, plan, str(path), other)
     verdict = judge(errors, str(path), other, plan.margin)
-    facts = {"candidate": str(path), "against": other, "margin": plan.margin} | asdict(verdict)
-    facts |= {"days": sorted(map(str, errors.rows["day"].unique())), "in_use": str(link)}
-    facts["removed"] = []
+    facts |= {"against": other, "margin": plan.margin, "unusable": unusable} | asdict(verdict)
+    facts |= {"days": sorted(map(str, errors.rows["day"].unique())), "removed": []}
     if verdict.promoted:
+        record.begin(path, facts)
         point(link, path)
-        _note(link, facts)
-        announce("model.promoted", config.edition, {"model": str(path), "share": verdict.share})
-    spared = [file for file in (current, target_of(link), path) if file is not None]
-    spared += [Path(said) for said in _before(link)]
-    facts["removed"] = sweep_candidates(folder.parent, plan, spared)
+        record.finish(path, config.edition)
+    spared = [path, *(file for file in (current, target_of(link)) if file), *record.last(2)]
+    spared += [file for file in link.parent.glob("*.safetensors") if file.is_symlink()]
+    facts["removed"] = sweep_candidates(path.parent.parent.parent, plan, spared)
     line = _said(verdict, plan, other, link)
+    if unusable:
+        line += f"; the one in use cannot be scored any more: {unusable}"
     publish_markdown(f"{config.edition}-promotion", line, "Which network is in use")
     return Outcome([line, f"model: {path}"], facts)
+
+
+def _score(
+    config: RunConfig, plan: Promotion, path: str, other: str
+) -> tuple[str, Errors, str | None]:
+    """Return what a candidate is held against, the errors of both, and why not the one in use.
+
+    A day that was corrected since disowns the network in use: it can forecast no more, so it is
+    not what must be beaten.
+    """
+
+    def score(against: str) -> Errors:
+        names = [path, against]
+        return join([score_city(config, city, names) for city in config.chosen_cities()])
+
+    try:
+        return other, score(other), None
+    except ModelError as fault:
+        if other == plan.against:
+            raise
+        errors = score(plan.against)  # raises, if it is the candidate that is faulty
+        return plan.against, errors, str(fault)
 
 
 def pointer_path(config: RunConfig, plan: Promotion) -> Path:
@@ -120,11 +169,8 @@ def target_of(link: Path) -> Path | None:
 
 def point(link: Path, target: Path) -> None:
     """Have a link point to a file, in one step: a reader sees the old one or the new one."""
-    link.parent.mkdir(parents=True, exist_ok=True)
-    partial = link.with_name(f"{link.name}.{os.getpid()}.partial")
-    partial.unlink(missing_ok=True)
-    partial.symlink_to(os.path.relpath(target.absolute(), link.parent.absolute()))
-    partial.replace(link)
+    with whole_file(link) as partial:
+        partial.symlink_to(os.path.relpath(target.absolute(), link.parent.absolute()))
 
 
 def sweep_candidates(folder: Path, plan: Promotion, spared: Collection[Path]) -> list[str]:
@@ -132,7 +178,7 @@ def sweep_candidates(folder: Path, plan: Promotion, spared: Collection[Path]) ->
     safe = {path.resolve().parent.parent for path in spared}
     aside = [
         path
-        for path in folder.glob(f"{plan.model}_*")
+        for path in folder.glob(f"{glob.escape(plan.model)}_{DIGEST}")
         if path.is_dir() and path.resolve() not in safe
     ]
     aside.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
@@ -160,30 +206,6 @@ def _rests_on(config: RunConfig, plan: Promotion) -> str:
         store = Store.open(config.store, edition, city)
         parts.append(digest(store, store.days("training"), config.history))
     return sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _note(link: Path, facts: dict[str, Any]) -> None:
-    """Add a promotion to the record beside the pointer."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(_record(link), [*_promotions(link), facts | {"at": now}])
-
-
-def _record(link: Path) -> Path:
-    return link.with_name(f"{link.stem}_promotions.json")
-
-
-def _promotions(link: Path) -> list[dict[str, Any]]:
-    import json
-
-    if not _record(link).is_file():
-        return []
-    found: list[dict[str, Any]] = json.loads(_record(link).read_text(encoding="utf-8"))
-    return found
-
-
-def _before(link: Path) -> list[str]:
-    """Return the networks that were in use last and the time before."""
-    return [str(one["candidate"]) for one in _promotions(link)[-2:]]
 
 
 def _said(verdict: Verdict, plan: Promotion, other: str, link: Path) -> str:

@@ -133,20 +133,24 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
         yield tick
 
 
-def announce(event: str, run: str, facts: dict[str, Any]) -> None:
+def announce(event: str, run: str, facts: dict[str, Any]) -> bool:
     """Emit `t4c.<event>` of a run's data, which deployments may wait for; nothing without a flow.
 
     Args:
         event: What happened, e.g. `days.ingested`.
         run: Name of the data: the edition's.
         facts: Plain values that go with it.
+
+    Returns:
+        Whether there is a flow.
     """
     if not inside_a_flow():
-        return
+        return False
     from prefect.events import emit_event
 
     resource = {"prefect.resource.id": f"t4c.run.{run}", "prefect.resource.name": run}
     emit_event(f"t4c.{event}", resource=resource, payload=facts)
+    return True
 
 
 def publish_table(key: str, table: pd.DataFrame, description: str) -> None:
@@ -190,9 +194,12 @@ def publish_image(key: str, path: Path, description: str) -> None:
 def as_text(text: str) -> str:
     """Return a text that Markdown shows as it is: no tags, no links, no code of anybody's.
 
-    What a city, a model or an edition is called is read from files, and ends up on a page.
+    What a city, a model or an edition is called is read from files, and ends up on a page. Bare
+    addresses, which GitHub's Markdown makes links of, lose the sign that they are known by; a
+    renderer that looks for them only after it has read the entities links them all the same.
     """
-    return re.sub(r"[\[\]`\\]", r"\\\g<0>", html.escape(text, quote=False))
+    plain = re.sub(r"[\[\]`\\]", r"\\\g<0>", html.escape(text, quote=False))
+    return re.sub(r"(?i)(?<=www)\.", "&#46;", plain.replace("://", "&#58;//"))
 
 
 def _key(key: str) -> str:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from flows.recipe import Outcome
 from flows.serving_plan import DEFAULT_PLAN, Plan, Planned, read_plan
-from flows.serving_pools import SILENT_SECONDS, ZOMBIES, crash_the_silent, make_pool, make_queue
+from flows.serving_pools import (
+    SILENT_SECONDS,
+    ZOMBIES,
+    crash_the_silent,
+    make_pool,
+    make_queue,
+    stop_others,
+)
 from flows.serving_settings import client_settings
 from pipeline.errors import ConfigError
 
@@ -32,7 +39,8 @@ def deploy(
 
     That is: work pools of kind `process`, their queues (one run at a time on `gpu`), the automation
     that turns runs without a heartbeat into Crashed, and every deployment with its schedules and
-    triggers. The server holds the schema of the configurations, and refuses bad ones.
+    triggers. The server holds the schema of the configurations, and refuses bad ones. Deployments
+    tagged `t4c` that the plan has no more are paused, and nothing triggers them.
 
     Args:
         configs: As for `read_plan`.
@@ -42,6 +50,7 @@ def deploy(
     Raises:
         ConfigError: The plan or a configuration is faulty, or there is no server.
     """
+    os.environ.update(client_settings())  # before `read_plan`, which imports Prefect
     found = read_plan(plan, configs)
     with _server() as client:
         for pool in sorted({planned.work_pool.name for planned in found.deployments}):
@@ -52,9 +61,11 @@ def deploy(
             make_queue(client, name, queue)
         crash_the_silent(client, silent)
         facts = {one.name: str(_register(client, one, found)) for one in found.deployments}
+        stopped = stop_others(client, {*facts.values()})
     lines = [_said(planned) for planned in found.deployments]
-    lines += [*found.left_out, f"crashed after {silent:g} s without a heartbeat: {ZOMBIES!r}"]
-    return Outcome(lines, {"deployments": facts, "left_out": found.left_out})
+    lines += [*found.left_out, *(f"{name}: not planned any more, paused" for name in stopped)]
+    lines += [f"crashed after {silent:g} s without a heartbeat: {ZOMBIES!r}"]
+    return Outcome(lines, {"deployments": facts, "left_out": found.left_out, "paused": stopped})
 
 
 def serve(configs: Sequence[str] = (), *, plan: Path = DEFAULT_PLAN, limit: int = 1) -> Outcome:
@@ -68,6 +79,7 @@ def serve(configs: Sequence[str] = (), *, plan: Path = DEFAULT_PLAN, limit: int 
     Raises:
         ConfigError: As for `deploy`.
     """
+    os.environ.update(client_settings())  # before `read_plan`, which imports Prefect
     found = read_plan(plan, configs)
     with _server() as client:
         crash_the_silent(client, SILENT_SECONDS)
@@ -96,8 +108,7 @@ def serve(configs: Sequence[str] = (), *, plan: Path = DEFAULT_PLAN, limit: int 
 
 @contextmanager
 def _server() -> Iterator[SyncPrefectClient]:
-    """Yield a client of the running server, under our settings."""
-    os.environ.update(client_settings())
+    """Yield a client of the running server; our settings are in the environment by now."""
     from httpx import HTTPError
     from prefect.client.orchestration import get_client
 
@@ -126,6 +137,7 @@ def _register(client: SyncPrefectClient, planned: Planned, plan: Plan) -> Any:
         schedules=_schedules(planned),
         concurrency_limit=limit.limit if limit else None,
         concurrency_options=strategy,
+        paused=False,  # it may have been out of the plan for a while
         parameters=_checked(planned),
         description=planned.description or flow.description,
         work_queue_name=planned.work_pool.work_queue_name,

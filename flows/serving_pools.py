@@ -1,7 +1,8 @@
-"""What a server needs before anything can run on it: pools, queues, and an end for silent runs."""
+"""What a server needs besides deployments: pools, queues, and an end for what is over."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -15,6 +16,10 @@ ONE_AT_A_TIME = "gpu"
 """The work queue whose runs have the GPU to themselves."""
 ZOMBIES = "Runs that fell silent have crashed"
 SILENT_SECONDS = 6 * HEARTBEAT_SECONDS
+OURS = "t4c"
+"""The tag of every deployment of ours."""
+PAGE = 200
+"""Deployments that the server tells of at once, at most."""
 
 
 def make_pool(client: SyncPrefectClient, name: str) -> None:
@@ -39,6 +44,27 @@ def make_queue(client: SyncPrefectClient, pool: str, name: str) -> None:
     if name == ONE_AT_A_TIME:
         queue = client.read_work_queue_by_name(name, work_pool_name=pool)
         client.update_work_queue(queue.id, concurrency_limit=1)
+
+
+def stop_others(client: SyncPrefectClient, planned: Collection[str]) -> list[str]:
+    """Pause the deployments of ours that are not planned, and take their triggers away.
+
+    Args:
+        client: Of the server.
+        planned: Ids of those that are.
+
+    Returns:
+        Names of those that were running until now.
+    """
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[OURS]))
+    found = client.read_deployments(deployment_filter=ours, limit=PAGE)
+    others = [one for one in found if str(one.id) not in planned and not one.paused]
+    for other in others:
+        client.delete_resource_owned_automations(f"prefect.deployment.{other.id}")
+        client.pause_deployment(other.id)
+    return sorted(other.name for other in others)
 
 
 def crash_the_silent(client: SyncPrefectClient, seconds: float) -> None:

@@ -54,8 +54,8 @@ def server_settings(
     """
     if not _loopback(host) and not environ.get(AUTH):
         raise ConfigError(f"--host {host}: not loopback, expected {AUTH}=user:password to be set")
-    origins = {f"http://{name}:{port}" for name in (host, LOOPBACK, "localhost")}
-    url = f"http://{LOOPBACK if _any(host) else host}:{port}/api"
+    origins = {f"http://{_in_url(name)}:{port}" for name in (host, LOOPBACK, "localhost")}
+    url = f"http://{LOOPBACK if _any(host) else _in_url(host)}:{port}/api"
     return {
         **client_settings(environ),
         "PREFECT_API_URL": url,
@@ -73,6 +73,11 @@ def _loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _in_url(host: str) -> str:
+    """Return a host as a URL has it: IPv6 addresses in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _any(host: str) -> bool:

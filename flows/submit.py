@@ -10,7 +10,8 @@ from flows.models import build_models, identity
 from flows.recipe import Outcome, progress, step
 from pipeline.catalog import day_files
 from pipeline.editions import City, Edition
-from pipeline.errors import SubmissionError
+from pipeline.errors import ChangedError, SubmissionError
+from pipeline.forecasters import Forecaster
 from pipeline.members import expected_members, listed_days
 from pipeline.store import Store
 from pipeline.submission import Submission, check_submission, write_submission
@@ -46,6 +47,7 @@ def write(config: RunConfig) -> Submission:
 
     Raises:
         SubmissionError: The release has test files that the store has not.
+        ChangedError: The model is not what it was when this began, e.g. another was promoted.
     """
     edition, name = config.read_edition(), config.submit.model
     tested = [city for city in config.chosen_cities() if city.tested]
@@ -60,13 +62,22 @@ def write(config: RunConfig) -> Submission:
             f"{config.store}: lacks test files of the release, by city: {missing}; what stands at "
             f"{config.out / config.submit.file} stays as it is; ingest them, then submit again"
         )
+    known = {store.city.name: identity(config, store, name) for store in stores}
+
+    def forecaster(city: City) -> Forecaster:
+        store = by_city[city.name]
+        model = build_models(config, store, [name])[name]
+        if identity(config, store, name) != known[city.name]:  # cities would have several models
+            raise ChangedError(f"{name}: became another model during the submission; submit again")
+        return model
+
     total = sum(len(store.days("test")) for store in stores)
     with progress("submit", total) as tick:
         return write_submission(
             config.out / config.submit.file,
             stores,
-            lambda city: build_models(config, by_city[city.name], [name])[name],
-            identity=" ".join(identity(config, store, name) for store in stores),
+            forecaster,
+            identity=" ".join(known.values()),
             history=config.history,
             gzip=config.submit.gzip,
             progress=tick,

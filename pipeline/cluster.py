@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ClusterError, ConfigError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 AHEAD = 2
 """Calls under way for each thread of a cluster, so that none waits; results wait in their turn."""
+WORKER_SECONDS = 120.0
+"""How long a cluster's first worker is waited for."""
 
 
 @contextmanager
@@ -26,15 +28,27 @@ def connected(address: str) -> Iterator[Client]:
 
     Raises:
         ConfigError: There is no scheduler at that address.
+        ClusterError: No worker came, or the cluster broke, inside the `with` too.
     """
-    from distributed import Client
+    from distributed import CancelledError, Client, KilledWorker
 
     try:
         client = Client(address)
     except (OSError, ValueError) as fault:
         raise ConfigError(f"cluster: no Dask scheduler at {address!r}: {fault}") from None
     with client:
-        yield client
+        try:
+            client.wait_for_workers(1, timeout=WORKER_SECONDS)
+        except TimeoutError:
+            raise ClusterError(
+                f"cluster: {address!r} has no worker, and none came within {WORKER_SECONDS:g} s"
+            ) from None
+        try:
+            yield client
+        except KilledWorker as fault:
+            raise ClusterError(f"cluster: {address!r}: {fault}") from None
+        except CancelledError as fault:
+            raise ClusterError(f"cluster: {address!r}: the scheduler is gone: {fault}") from None
 
 
 def in_order(
@@ -54,6 +68,7 @@ def in_order(
 
     Raises:
         ConfigError: There is no scheduler at that address.
+        ClusterError: The cluster has no workers, or broke.
         Exception: Whatever the function raises.
     """
     if cluster is None and workers <= 1:

@@ -20,6 +20,10 @@ class ChangedError(PipelineError, OSError):
     """A source that changed or vanished while it was read; worth another try."""
 
 
+class ClusterError(PipelineError, OSError):
+    """A Dask cluster without workers, or one that broke at work; worth another try."""
+
+
 class CatalogError(PipelineError):
     """`data_catalog.yaml`, or a release that does not hold what the catalogue says."""
 

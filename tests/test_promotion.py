@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,14 +13,17 @@ import yaml  # Prefect brings it
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows import promotion, submit, trainer_process
 from flows.config import read_config
 from flows.model_config import Promotion
 from flows.promotion import judge, point, sweep_candidates, target_of
-from pipeline.errors import ConfigError
+from flows.recipe import Outcome
+from pipeline.alone import alone
+from pipeline.errors import ChangedError, ConfigError, InUseError
 from pipeline.scoring import Errors
 from tests.test_cli import facts, t4c
 from tests.test_train import TINY_NET, add
-from tests.world import TINY
+from tests.world import TEST, TINY
 
 PLAN = Promotion(model="tiny", margin=0.1, keep=1)
 
@@ -82,20 +86,22 @@ def test_a_file_in_the_place_of_the_pointer_is_refused(tmp_path):
 
 
 def test_networks_set_aside_are_kept_up_to_a_number_and_those_in_use_always(tmp_path):
+    a, b, c, d = (f"tiny_{letter * 16}" for letter in "abcd")
+    big, other = f"tiny_big_{'e' * 16}", f"other_{'e' * 16}"  # another model's
     files = []
-    for age, name in enumerate(["tiny_a", "tiny_b", "tiny_c", "tiny_d", "other_e"]):
+    for age, name in enumerate([a, b, c, d, big, other, "tiny_mine"]):
         file = tmp_path / name / "models" / "tiny.safetensors"
         file.parent.mkdir(parents=True)
         file.write_text(name)
         os.utime(tmp_path / name, (age, age))
         files.append(file)
     removed = sweep_candidates(tmp_path, PLAN, [files[0]])
-    assert removed == [str(tmp_path / "tiny_b"), str(tmp_path / "tiny_c")]
-    assert {path.name for path in tmp_path.iterdir()} == {"tiny_a", "tiny_d", "other_e"}
+    assert removed == [str(tmp_path / b), str(tmp_path / c)]
+    assert {path.name for path in tmp_path.iterdir()} == {a, d, big, other, "tiny_mine"}
 
 
 @pytest.mark.parametrize(
-    ("promotion", "said"),
+    ("asked", "said"),
     [
         ({"model": "nobody", "margin": 0.1}, "no 'nobody'; there are"),
         ({"model": "tiny", "margin": 0.1, "pointer": "tiny"}, "'tiny' is the name of another"),
@@ -104,8 +110,8 @@ def test_networks_set_aside_are_kept_up_to_a_number_and_those_in_use_always(tmp_
         ({"model": "tiny", "margin": 0.1, "against": "unknown"}, "promotion.against: 'unknown'"),
     ],
 )
-def test_impossible_promotions_are_refused(ingested, promotion, said):
-    add(ingested, models={"tiny": TINY_NET}, promotion=promotion)
+def test_impossible_promotions_are_refused(ingested, asked, said):
+    add(ingested, models={"tiny": TINY_NET}, promotion=asked)
     with pytest.raises(ConfigError, match=said):
         read_config(ingested.config)
 
@@ -118,8 +124,8 @@ def promoted(world, *overrides):
 
 def test_from_training_to_the_network_in_use_and_its_submission(ingested):
     poor = TINY_NET | {"base": "none", "inputs": [], "teacher": 0}
-    promotion = {"model": "tiny", "margin": 0.01, "against": "persistence"}
-    add(ingested, models={"tiny": poor}, promotion=promotion, submit={"model": "best"})
+    plan = {"model": "tiny", "margin": 0.01, "against": "persistence"}
+    add(ingested, models={"tiny": poor}, promotion=plan, submit={"model": "best"})
     assert t4c("submit", ingested.config).exit_code != 0  # there is none yet
     link = ingested.out / "models" / "best.safetensors"
     first, said = promoted(ingested)
@@ -147,4 +153,69 @@ def test_from_training_to_the_network_in_use_and_its_submission(ingested):
     assert facts(t4c("submit", ingested.config, "--json"))["sha256"] != alone
     assert (ingested.out / first["candidate"]).exists()
     record = json.loads((link.parent / "best_promotions.json").read_text())
-    assert [one["candidate"] for one in record] == [first["candidate"], second["candidate"]]
+    found = [(link.parent / one["candidate"]).resolve() for one in record]
+    assert found == [(ingested.out / one["candidate"]).resolve() for one in (first, second)]
+    assert all(one["in_use"] for one in record)
+
+    point(link, ingested.out / first["candidate"])  # a person goes back; next week it stays so
+    back, said = promoted(ingested)
+    assert (back["candidate"], back["promoted"]) == (second["candidate"], False)
+    assert "was in use and is not any more" in said
+    link.unlink()  # a network in use that can forecast no more keeps none out
+    link.symlink_to("nothing.safetensors")
+    (link.parent / "best_promotions.json").unlink()
+    after, said = promoted(ingested)
+    assert (after["against"], after["promoted"]) == ("persistence", True)
+    assert "nothing.safetensors: no such model" in after["unusable"]
+    assert after["unusable"] in said
+
+
+def test_in_a_flow_the_training_is_a_process_of_its_own(ingested, monkeypatch):
+    poor = TINY_NET | {"base": "none", "inputs": [], "teacher": 0}
+    plan = {"model": "tiny", "margin": 0.01, "against": "persistence"}
+    add(ingested, models={"tiny": poor}, promotion=plan)
+    config, trainers, start = read_config(ingested.config), [], trainer_process.listen
+
+    def listen(told, models):
+        trainers.append(models)
+        return start(told, models)
+
+    monkeypatch.setattr(promotion, "inside_a_flow", lambda: True)
+    monkeypatch.setattr(trainer_process, "listen", lambda *_: Outcome(faults=["no room"]))
+    assert promotion.promote(config).faults == ["no room"]
+    monkeypatch.setattr(trainer_process, "listen", listen)
+    monkeypatch.setattr(promotion, "train_model", None)  # not in this one
+    outcome = promotion.promote(config)
+    assert trainers == [["tiny"]]
+    assert outcome.facts["promoted"]
+    link = config.out / "models" / "best.safetensors"
+    assert link.resolve() == Path(outcome.facts["candidate"]).resolve()
+
+
+def test_two_promotions_of_a_pointer_do_not_meet(ingested, monkeypatch):
+    plan = {"model": "tiny", "margin": 0.01}
+    add(ingested, models={"tiny": TINY_NET}, promotion=plan)
+    monkeypatch.setattr(promotion, "_train", lambda *_: (ingested.out / "a/models/tiny", []))
+    link = ingested.out / "models" / "best.safetensors"
+    held = alone(link.with_name(".best.lock"), link, "promote")
+    with held, pytest.raises(InUseError, match=r"best\.safetensors: another run.*`promote`"):
+        promotion.promote(read_config(ingested.config))
+
+
+def test_a_submission_is_never_of_two_networks(ingested, monkeypatch):
+    """One that is promoted between two cities is noticed, and the zip stays as it was."""
+    asked, real = [], submit.identity
+
+    def identity(config, store, name):
+        asked.append(store.city.name)
+        now = real(config, store, name)
+        return now if len(asked) < 4 else f"another than {now}"  # after both, and Aal's again
+
+    monkeypatch.setattr(submit, "identity", identity)
+    config = read_config(ingested.config)
+    with pytest.raises(ChangedError, match="became another model"):
+        submit.write(config)
+    assert asked == ["Aal", "Bex", "Aal", "Bex"]
+    assert not (config.out / config.submit.file).exists()
+    monkeypatch.undo()
+    assert submit.write(config).resumed == len(TEST)  # those of Aal, by the right one

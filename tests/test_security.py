@@ -8,6 +8,7 @@ import re
 import sys
 import tomllib
 from importlib.metadata import distributions, version
+from urllib.parse import urlsplit
 
 import pandas as pd
 import pytest
@@ -18,14 +19,16 @@ from flows import recipe
 from flows.benchmarking.config import BenchmarkConfig
 from flows.config import RunConfig
 from flows.recipe import as_text, publish_image, publish_markdown, publish_table
-from flows.serving_settings import AUTH, client_settings, server_settings
+from flows.serving_settings import AUTH, PORT, client_settings, server_settings
 from pipeline.errors import ConfigError
 from tests.conftest import ROOT
 from tests.test_cli import t4c
 
 EVIL = (
     '<script>alert(1)</script><img src=x onerror="x()">[here](javascript:x()) `a` ![p](//e/x.png)'
+    " https://e.example/x www.e.example"
 )
+ORIGINS = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
 OURS = ("pipeline", "crevnet", "flows")
 
 
@@ -56,6 +59,7 @@ def test_a_city_called_script_is_text_in_every_artifact(left, tmp_path):
         assert re.fullmatch(r"[a-z0-9-]+", more["key"])
         for said in (more["description"], data if isinstance(data, str) else ""):
             assert "<" not in said
+            assert not re.search(r"://|www\.", said)
             assert not re.search(r"(?<!\\)\[(?!data)[^\]]*[^\\]\]\(", said)
     (text, _), (image, _), (rows, _) = left
     assert text.startswith("# &lt;script&gt;")
@@ -131,7 +135,11 @@ def test_beyond_loopback_only_with_a_password(host):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1", "localhost"])
 def test_loopback_needs_none(host):
-    assert server_settings(host=host, environ={})["PREFECT_SERVER_API_HOST"] == host
+    found = server_settings(host=host, environ={})
+    assert found["PREFECT_SERVER_API_HOST"] == host
+    at = urlsplit(found["PREFECT_API_URL"])
+    assert (at.hostname, at.port) == (host, PORT)
+    assert at.netloc in {urlsplit(o).netloc for o in found[ORIGINS].split(",")}
 
 
 def test_both_switches_of_telemetry_are_off_and_no_origin_is_a_wildcard():

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml  # Prefect brings it
@@ -11,7 +16,7 @@ from flows import deployments, serving
 from flows.benchmarking.config import BenchmarkConfig
 from flows.config import RunConfig, read_as, read_config
 from flows.serving_plan import DEFAULT_PLAN, READ, read, read_plan
-from flows.serving_pools import ONE_AT_A_TIME
+from flows.serving_pools import ONE_AT_A_TIME, stop_others
 from pipeline.errors import ConfigError
 from tests.conftest import ROOT
 from tests.test_cli import t4c
@@ -115,3 +120,62 @@ def test_without_a_server_it_is_said_which_one(monkeypatch):
     assert result.exit_code == 1
     assert "127.0.0.1:9" in result.stderr
     assert "`t4c server` starts one" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["deploy", "serve"])
+def test_in_a_process_of_its_own_no_server_means_no_server(tmp_path, verb):
+    """Nothing of Prefect is set, as for a person: no throw-away server may stand in."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: whoever calls is refused
+        environ = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/api"
+        said = subprocess.run(
+            [sys.executable, "-c", OF_HERE, url, verb, str(ROOT / "configs" / "demo.yaml")],
+            env=environ | {"PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    assert said.returncode == 1, said.stderr
+    assert f"{url}: no server answers" in said.stderr
+
+
+OF_HERE = """
+import sys
+
+from flows import serving_settings
+from flows.cli import main
+
+url = sys.argv.pop(1)
+serving_settings.PORT = int(url.split(":")[2].partition("/")[0])
+main()
+"""
+
+
+class OneServer:
+    """What `stop_others` asks of a server."""
+
+    def __init__(self, deployments):
+        self.deployments, self.ended = deployments, []
+
+    def read_deployments(self, *, deployment_filter, limit):
+        (tag,) = deployment_filter.tags.all_
+        return [one for one in self.deployments if tag in one.tags][:limit]
+
+    def delete_resource_owned_automations(self, resource):
+        self.ended.append(resource)
+
+    def pause_deployment(self, number):
+        (one,) = [one for one in self.deployments if one.id == number]
+        one.paused = True
+
+
+def test_what_is_not_planned_any_more_is_paused_and_nothing_triggers_it():
+    rows = [(1, "kept", "t4c", False), (2, "old", "t4c", False), (3, "idle", "t4c", True)]
+    rows += [(4, "another's", "theirs", False)]
+    server = OneServer([SimpleNamespace(id=i, name=n, tags=[t], paused=p) for i, n, t, p in rows])
+    assert stop_others(server, {"1"}) == ["old"]
+    assert server.ended == ["prefect.deployment.2"]
+    assert [one.paused for one in server.deployments] == [False, True, True, False]
+    assert stop_others(server, {"1"}) == []
