@@ -350,6 +350,25 @@ def test_what_a_trainer_says_arrives_while_it_trains(monkeypatch, world, capsys)
         train_apart(read_config(world.config))
 
 
+def test_a_trainer_ends_though_its_readers_still_have_its_pipe(monkeypatch, world, capsys):
+    """And what it tells last is found behind a line that another process began."""
+    monkeypatch.setattr(trainer_process, "LINGER_SECONDS", 3.0)
+    stub(
+        monkeypatch,
+        """
+        import json, subprocess
+        reader = subprocess.Popen(["sleep", "500"])
+        print("half a line", end="", flush=True)
+        print(RESULT + json.dumps({"lines": [str(reader.pid)], "facts": {}, "faults": []}))
+        """,
+    )
+    began = time.monotonic()
+    outcome = train_apart(read_config(world.config))
+    os.kill(int(outcome.lines[0]), signal.SIGKILL)
+    assert time.monotonic() - began < 300
+    assert capsys.readouterr().err == "step 1\nhalf a line\n"
+
+
 def test_a_flow_that_is_interrupted_has_its_trainer_end_first(monkeypatch, world, tmp_path):
     class Cancelled(BaseException):
         pass
@@ -362,6 +381,7 @@ def test_a_flow_that_is_interrupted_has_its_trainer_end_first(monkeypatch, world
         f"""
         import time
         def stop(number, frame):
+            print("x" * 300_000, flush=True)  # more than a pipe holds
             open({str(tmp_path / "saved")!r}, "w").write("state")
             sys.exit(130)
         signal.signal(signal.SIGTERM, stop)
@@ -388,7 +408,7 @@ train_apart(read_config(Path(sys.argv[1])))
 
 
 def test_an_orphan_saves_its_state_and_ends_and_the_next_run_goes_on(ingested):
-    training = STEPS | {"steps": 40, "evaluate_every": 20, "log_every": 1}
+    training = STEPS | {"steps": 400, "evaluate_every": 200, "log_every": 1}
     training |= {"save_every_seconds": 3600}  # only the signal makes it save so early
     add(ingested, models={"tiny": TINY_NET | {"training": training}})
     folder = ingested.out / "models" / "tiny"
@@ -401,8 +421,8 @@ def test_an_orphan_saves_its_state_and_ends_and_the_next_run_goes_on(ingested):
     parent.wait()
     assert gone(parent, 60)
     left = state(folder)["progress"]["step"]
-    assert 3 <= left < 40
+    assert 3 <= left < 400
     assert sorted(path.name for path in folder.glob("*.partial")) == []
     outcome = train_apart(read_config(ingested.config))
     assert outcome.faults == []
-    assert outcome.facts["models"]["tiny"]["steps"] == 40
+    assert outcome.facts["models"]["tiny"]["steps"] == 400
