@@ -454,7 +454,7 @@ def test_an_orphan_saves_its_state_and_ends_and_the_next_run_goes_on(ingested):
     under_way(parent, folder / "curve.csv", 3)
     parent.kill()
     parent.wait()
-    assert gone(parent, 60)
+    assert gone(parent, 300)
     left = state(folder)["progress"]["step"]
     assert left in (4, 5)  # the step that it was at when it heard
     assert sorted(path.name for path in folder.glob("*.partial")) == []
