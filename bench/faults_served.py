@@ -1,172 +1,24 @@
 """The rows of the fault table that need a Prefect server: flows, workers and trainers that die.
 
-A server on loopback with a database of its own, a pool of processes, a worker, and two deployments
-(`ingest` and `train` of `flows.deployments`) of the tiny city; runs that fall silent are marked as
-crashed by an automation, as a self-hosted server does not do it by itself. See `faults.py`.
+Each is played on the server, pool and worker of `faults_server.py`. See `faults.py`.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from faults import Row, Stage
+from faults_server import SILENT, Served, wait
+from faults_stage import Row, Stage
 
-POOL = "faults"
-PATIENCE = 400.0
-HEARTBEAT, SILENT = 30, 90
 EARLY = 10
 """Steps that a training has done when its fault comes."""
-ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-
-
-@dataclass
-class Served:
-    """A server, a worker and their client; processes by what they are."""
-
-    stage: Stage
-    home: Path
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    deployments: dict[str, Any] = field(default_factory=dict)
-    client: Any = None
-
-    def settings(self) -> None:
-        """Set this process, and all it starts, to a server of its own."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        os.environ |= {
-            "PREFECT_HOME": str(self.home),
-            "PREFECT_API_URL": f"http://127.0.0.1:{self.port}/api",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "DO_NOT_TRACK": "1",
-            "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
-            "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-        }
-
-    def spawn(self, name: str, *command: str) -> None:
-        from faults import environment
-
-        with (self.home / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "prefect", *command],
-                env=environment(), cwd=self.home, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-
-    def start_server(self) -> None:
-        import httpx
-
-        self.spawn("server", "server", "start", "--host", "127.0.0.1", "--port", str(self.port))
-        health = f"http://127.0.0.1:{self.port}/api/health"
-        wait("the server", lambda: httpx.get(health).is_success)
-
-    def start_worker(self) -> None:
-        self.spawn("worker", "worker", "start", "--pool", POOL, "--type", "process")
-
-    def end(
-        self, name: str, number: signal.Signals = signal.SIGKILL, *, group: bool = True
-    ) -> None:
-        process = self.processes.pop(name)
-        with suppress(ProcessLookupError):
-            (os.killpg if group else os.kill)(process.pid, number)
-        process.wait()
-
-    def deploy(self) -> None:
-        from prefect.client.orchestration import get_client
-        from prefect.client.schemas.actions import WorkPoolCreate
-        from prefect.utilities.callables import parameter_schema
-        from prefect.workers.process import ProcessWorker
-
-        from flows import deployments
-
-        self.client = get_client(sync_client=True).__enter__()
-        template = ProcessWorker.get_default_base_job_template()
-        self.client.create_work_pool(
-            WorkPoolCreate(name=POOL, type="process", base_job_template=template)
-        )
-        self.client.create_automation(zombies())
-        for name in ("ingest", "train"):
-            flow = getattr(deployments, name)
-            schema = parameter_schema(flow).model_dump(exclude_unset=True)
-            self.deployments[name] = self.client.create_deployment(
-                self.client.create_flow_from_name(flow.name),
-                name,
-                work_pool_name=POOL,
-                entrypoint=f"flows.deployments.{name}",
-                parameters={"config": self.config()},
-                parameter_openapi_schema=schema,
-                pull_steps=[],
-            )
-
-    def config(self) -> dict[str, Any]:
-        from flows.config import read_config
-
-        path = self.stage.world.root / "run.yaml"
-        return read_config(path).model_dump(mode="json", exclude_unset=True)
-
-    def run(self, name: str) -> Any:
-        return self.client.create_flow_run_from_deployment(self.deployments[name]).id
-
-    def state(self, run: Any) -> Any:
-        return self.client.read_flow_run(run).state
-
-    def ended(self, run: Any) -> Any:
-        wait("the end of the run", lambda: self.state(run).type.value in ENDED)
-        return self.state(run)
-
-    def shown(self, run: Any) -> str:
-        state = self.state(run)
-        message = (state.message or "").replace(f"{self.stage.world.root}/", "")
-        return f"{state.name}: {' / '.join(message.splitlines())[:300]}"
-
-
-def zombies() -> Any:
-    from prefect.client.schemas.objects import StateType
-    from prefect.events import AutomationCore, ChangeFlowRunState, EventTrigger, Posture
-
-    alive = "prefect.flow-run.heartbeat"
-    ended = {f"prefect.flow-run.{how.capitalize()}" for how in ENDED}
-    return AutomationCore(
-        name="silent runs have crashed",
-        trigger=EventTrigger(
-            after={alive},
-            expect={alive, *ended},
-            match={"prefect.resource.id": "prefect.flow-run.*"},
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=SILENT),
-        ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED, name="Crashed", message=f"silent for {SILENT} s"
-            )
-        ],
-    )
-
-
-def wait(what: str, found: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    import httpx
-
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with suppress(httpx.HTTPError):  # of a server that is being restarted
-            if value := found():
-                return value
-        time.sleep(0.05)
-    raise SystemExit(f"{what} did not come within {seconds:g} s")
 
 
 def trainer_of(stage: Stage) -> tuple[int, int]:
@@ -198,7 +50,7 @@ def under_way(served: Served) -> tuple[Any, int, int]:
 
 def killed(served: Served, fault: str, act: Callable[[Any, int, int], str]) -> Row:
     """A training, what befalls it, and another run that goes on, if that one did not end well."""
-    from faults import Row, lost_steps, saved_step, steps_of, trained
+    from faults import lost_steps, saved_step, steps_of, trained
 
     stage = served.stage
     run, flow, trainer = under_way(served)
@@ -278,7 +130,7 @@ def server_restarted(served: Served) -> Row:
 
 def overlap(served: Served) -> Row:
     """A second run of a schedule begins while the first still trains."""
-    from faults import Row, lost_steps
+    from faults import lost_steps
 
     run, _, trainer = under_way(served)
     os.kill(trainer, signal.SIGSTOP)  # it takes long

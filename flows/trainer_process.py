@@ -19,10 +19,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from contextvars import copy_context
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 from flows.config import RunConfig
 from flows.recipe import Outcome, StoppedError, publish_image, step
@@ -30,11 +30,12 @@ from pipeline.errors import PipelineError
 
 COMMAND = (sys.executable, "-m", "flows.trainer_process")
 RESULT = "\x1eoutcome "
-"""Begins the trainer's last line: what came of it, as JSON."""
+"""Begins what a trainer tells last: what came of it, as JSON to the end of the line."""
 STOPPED, LATER = 130, 75
 """Exit codes: a signal asked to stop, the state is saved; a fault of a disk, worth a retry."""
 LAST_LINES = 20
 STOP_SECONDS = 600.0
+LINGER_SECONDS = 10.0
 WATCH_SECONDS = 2.0
 PR_SET_PDEATHSIG = 1
 
@@ -77,10 +78,18 @@ def listen(config: RunConfig, models: Sequence[str]) -> Outcome:
         text=True,
         errors="replace",
     )
+    heard = Heard()
+    # Apart: a trainer that ends when its flow is cancelled may say more than a pipe holds.
+    listener = Thread(
+        target=copy_context().run, args=(_hear, trainer, _sayer(), heard), daemon=True
+    )
+    listener.start()
     try:
-        return _heed(trainer, _sayer())
+        code = trainer.wait()
     finally:
         _end(trainer)
+    listener.join(LINGER_SECONDS)  # its reading processes have the same pipe, and may outlive it
+    return _outcome(code, heard)
 
 
 def _sayer() -> Callable[[str], None]:
@@ -94,27 +103,39 @@ def _sayer() -> Callable[[str], None]:
     return lambda line: print(line, file=sys.stderr)  # noqa: T201
 
 
-def _heed(trainer: subprocess.Popen[str], say: Callable[[str], None]) -> Outcome:
-    """Pass lines on until the trainer ends, and return what came of it."""
-    last: deque[str] = deque(maxlen=LAST_LINES)
-    outcome: dict[str, Any] | None = None
+@dataclass(slots=True)
+class Heard:
+    """What a trainer said: its last lines, and what it told of its end, as JSON."""
+
+    last: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
+    told: str | None = None
+
+
+def _hear(trainer: subprocess.Popen[str], say: Callable[[str], None], heard: Heard) -> None:
+    """Pass lines on until nobody has the trainer's end of the pipe any more."""
     assert trainer.stdout is not None
-    for line in trainer.stdout:
-        if line.startswith(RESULT):
-            outcome = json.loads(line.removeprefix(RESULT))
-            continue
-        last.append(line.rstrip("\n"))
-        say(last[-1])
-    code = trainer.wait()
-    said = "\n".join(last) or "it said nothing"
+    with trainer.stdout:
+        for line in trainer.stdout:
+            said, mark, told = line.rstrip("\n").partition(RESULT)
+            if mark:
+                heard.told = told
+            if said:
+                heard.last.append(said)
+                with suppress(OSError, ValueError):  # nobody may be listening any more
+                    say(said)
+
+
+def _outcome(code: int, heard: Heard) -> Outcome:
+    """Return what came of a trainer that ended with this exit code."""
+    said = "\n".join(list(heard.last)) or "it said nothing"
     if code < 0 or code == STOPPED:
         how = f"by {signal.Signals(-code).name}" if code < 0 else "in good order"
         raise TrainerStoppedError(
             f"the trainer was stopped {how}; run again, it goes on from its last state:\n{said}"
         )
-    if outcome is None:
+    if heard.told is None:
         raise TrainerError(f"the trainer failed (exit {code}):\n{said}")
-    found = Outcome(**outcome)
+    found = Outcome(**json.loads(heard.told))
     if code == LATER:
         raise OSError("\n".join(found.faults))
     return found
@@ -129,8 +150,6 @@ def _end(trainer: subprocess.Popen[str]) -> None:
         except subprocess.TimeoutExpired:
             trainer.kill()
             trainer.wait()
-    if trainer.stdout is not None:
-        trainer.stdout.close()
 
 
 def main() -> None:
@@ -156,7 +175,8 @@ def main() -> None:
         code = LATER if isinstance(fault, OSError) else 1
     if first:
         with suppress(OSError):
-            print(RESULT + json.dumps(asdict(outcome), default=str), flush=True)  # noqa: T201
+            told = json.dumps(asdict(outcome), default=str)
+            print(f"\n{RESULT}{told}", flush=True)  # noqa: T201 - whatever line was begun
     raise SystemExit(code)
 
 

@@ -57,7 +57,7 @@ def alone(lock: Path, target: Path, work: str) -> Iterator[None]:
 def _take(lock: Path, target: Path, work: str) -> int:
     lock.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor, mine = _open(lock)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as fault:
@@ -75,10 +75,25 @@ def _take(lock: Path, target: Path, work: str) -> int:
             here = os.path.samestat(os.fstat(descriptor), lock.stat())
         except FileNotFoundError:  # a run that just ended took this file away
             here = False
+        if here and not mine:  # left over: made anew, if the folder lets us, to sign it
+            with suppress(OSError):
+                lock.unlink()
+                here = False
         if here:
             _sign(descriptor, work)
             return descriptor
         os.close(descriptor)
+
+
+def _open(lock: Path) -> tuple[int, bool]:
+    """Open the lock's file; return whether it may be written too, as another user's may not."""
+    try:
+        return os.open(lock, os.O_RDWR | os.O_CREAT, 0o666), True
+    except PermissionError as fault:
+        try:
+            return os.open(lock, os.O_RDONLY), False
+        except OSError:
+            raise fault from None
 
 
 def _sign(descriptor: int, work: str) -> None:

@@ -43,6 +43,8 @@ class IngestReport:
         gone: Days in the store whose release file is not there any more.
         dropped: Days that left the store, as the edition's splits do not want them there.
         unreadable: Refused days whose file could not be read for now: worth another try.
+        removed: Files of the store, by path, that were no days of it: the manifest did not list
+            them, as where a run was killed between a day's file and its note.
     """
 
     city: str
@@ -52,6 +54,7 @@ class IngestReport:
     gone: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
 
 
 def ingest_city(
@@ -125,7 +128,7 @@ def _ingest(
             progress(source.day)
     if stored != before:
         write_manifest(root, Manifest.of(edition, city, stored.values()))
-    _tidy(root, city, before, stored)
+    removed = _tidy(root, city, before, stored)
     ingested: list[str] = []
     refused: dict[str, str] = {}
     unreadable: list[str] = []
@@ -160,24 +163,32 @@ def _ingest(
         gone=tuple(sorted(set(stored) - there)),
         dropped=tuple(sorted(unwanted)),
         unreadable=tuple(sorted(unreadable)),
+        removed=tuple(sorted(map(str, removed))),
     )
 
 
 def _tidy(
     root: Path, city: City, before: dict[str, StoredDay], stored: dict[str, StoredDay]
-) -> None:
+) -> list[Path]:
     """Remove what killed runs left half-written, and days that the manifest does not list.
 
     Where there was no manifest nobody knows what days are; they stay until they are made again.
+
+    Returns:
+        Files that the manifest did not list before either; a person's own may be among them.
     """
     sweep(root / city.name, alone=True)
     listed = {root / day.file for day in stored.values()}
+    noted = {root / day.file for day in before.values()}
+    removed: list[Path] = []
     for split in SPLITS:
         folder = (root / stored_file(city.name, split, "day")).parent
         sweep(folder, alone=True)
         for path in folder.glob("*.nc") if before else ():
             if path not in listed:
                 path.unlink(missing_ok=True)
+                removed += [] if path in noted else [path]
+    return removed
 
 
 def _keep_table(release: Path, edition: Edition, root: Path) -> None:

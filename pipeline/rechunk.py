@@ -149,9 +149,13 @@ def fingerprint(source: DayFile) -> tuple[int, int]:
 
 
 def _identity(source: DayFile) -> list[tuple[int, ...]]:
-    """Return what no file keeps that is written to or replaced, whatever its size and time say."""
+    """Return what no file keeps that is written to or replaced, whatever its size and time say.
+
+    Who sets a file's time back cannot set back `st_ctime`. Device and inode would add nothing, and
+    some network and user-space file systems make them up at every look.
+    """
     stats = [path.stat() for path in _files(source)]
-    return [(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in stats]
+    return [(s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in stats]
 
 
 def source_checksum(source: DayFile) -> str:

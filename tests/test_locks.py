@@ -201,3 +201,42 @@ def test_days_that_arrive_under_a_submission_are_no_fault(ingested):
     fewer = Store(store.root, TINY, NORTH_UP, replace(store.manifest, days=tuple(kept)))
     fewer.check_unchanged()
     assert ingest_city(ingested.release, TINY, NORTH_UP, ingested.store, workers=0).ingested == ()
+
+
+@pytest.mark.parametrize("sticky", [False, True])
+def test_a_lock_that_another_user_left_is_taken_over(tmp_path, monkeypatch, sticky):
+    """It may be read and not written; in a folder like /tmp not be taken away either."""
+    lock, target = tmp_path / ".x.lock", tmp_path / "x"
+    lock.write_text("theirs")
+    opened = os.open
+
+    def denied(path, flags, *rest, **options):
+        if flags & os.O_RDWR and lock.exists() and lock.read_text() == "theirs":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, flags, *rest, **options)
+
+    def stays(self, *args, **options):
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(self))
+
+    monkeypatch.setattr(os, "open", denied)
+    if sticky:
+        monkeypatch.setattr(type(lock), "unlink", stays)
+    with alone(lock, target, "ingest"):
+        assert (lock.read_text() == "theirs") == sticky
+        with pytest.raises(InUseError, match="another run"), alone(lock, target, "submit"):
+            pytest.fail("held twice")
+    assert lock.exists() == sticky
+
+
+def test_a_folder_that_may_not_be_written_is_no_lock_of_another_user(tmp_path, monkeypatch):
+    def denied(path, flags, *rest, **options):
+        if flags & os.O_CREAT:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+    monkeypatch.setattr(os, "open", denied)
+    with (
+        pytest.raises(OutputError, match=r"\.x\.lock: cannot be written: its folder"),
+        alone(tmp_path / ".x.lock", tmp_path / "x", "ingest"),
+    ):
+        pytest.fail("held")
