@@ -308,8 +308,8 @@ def test_a_test_file_that_is_not_there_is_no_submission(copied):
     t4c("ingest", copied.config)
     result = t4c("submit", copied.config)
     assert result.exit_code == 1
-    assert re.search(rf"{city.name} lacks test files \['{day}'\]|no day of {city.name}|no such"
-                     rf" store", result.stderr)  # fmt: skip
+    lacking = rf"lacks test files of the release, by city: \{{.*'{city.name}': \['{day}'\]"
+    assert re.search(rf"{lacking}|no day of {city.name}|no such store", result.stderr)
 
 
 def test_slots_that_changed_are_ingested_again(copied):
