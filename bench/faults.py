@@ -27,7 +27,7 @@ from faults_stage import Row, Stage, digest
 
 WHILE_READ = """
 from pathlib import Path
-from nights import while_read
+from nights_faults import while_read
 path = Path({path!r})
 def act():
     {act}
@@ -35,8 +35,8 @@ while_read(path, act)
 """
 CLOCK = """
 import pipeline.atomic, time
-from nights import _Clock
-pipeline.atomic.time = _Clock(time.time() + {days} * 86400)
+from nights_faults import Clock
+pipeline.atomic.time = Clock(time.time() + {days} * 86400)
 """
 
 

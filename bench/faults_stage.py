@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from nights import World
+from nights_world import World
 
 ROOT = Path(__file__).resolve().parent.parent
 CLI = "from flows.cli import main; main()"

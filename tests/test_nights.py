@@ -16,7 +16,9 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'bench'}"}
 BLIND = """
 import shutil, sys
 from pathlib import Path
-from nights import World, Ledger, attempt, ended
+from nights_ledger import Ledger
+from nights_runs import attempt, ended
+from nights_world import World
 
 root = Path(sys.argv[1])
 world = World(root)
