@@ -41,7 +41,7 @@ def benchmark(config: BenchmarkConfig, *, models: Sequence[str] = ()) -> Outcome
     check_models(config, wanted, data.trained_horizon)
     outcome = tell(config, data)
     for run in wanted:
-        trained = train_run(config, data, run)
+        trained = train_run(config, run)
         if trained.processes == 1:  # several go on to the next one together
             outcome = tell(config, data)
     if wanted and trained.processes > 1:

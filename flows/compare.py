@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from flows.apart import apart
 from flows.config import RunConfig
 from flows.model_config import NAIVE, Compare, Model
-from flows.recipe import Outcome, publish_image, publish_table, step
+from flows.recipe import Outcome, publish_image, publish_table
 from flows.score import in_units, score_city
 from flows.train import train_into
 from pipeline.atomic import write_json, write_text
@@ -60,7 +61,7 @@ def train_seeds(config: RunConfig, plan: Compare, name: str) -> list[Path]:
     return [train_seed(config, plan, name, seed) for seed in plan.seeds]
 
 
-@step
+@apart
 def train_seed(config: RunConfig, plan: Compare, name: str, seed: int) -> Path:
     """Train one model with one seed; return its file."""
     folder = folder_of(config, name, seed)

@@ -2,7 +2,7 @@
 
 Each flow takes a whole `RunConfig`, so a server refuses a bad one before a run exists. Name them as
 module entrypoints, e.g. `flows.deployments.ingest`. Annotations here are objects, not text: Prefect
-builds the parameters' schema from them.
+builds the parameters' schema from them. Trainings are processes of their own: `flows.apart`.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from flows import report as _report
 from flows import score as _score
 from flows import submit as _submit
 from flows import synth as _synth
-from flows import trainer_process as _trainer_process
+from flows import train as _train
 from flows.benchmarking.config import BenchmarkConfig
 from flows.config import RunConfig
 from flows.detection.config import DetectionConfig
@@ -97,8 +97,8 @@ def detect(
 
 @flow
 def train(config: RunConfig, models: list[str] | None = None) -> dict[str, Any]:
-    """Train the run's networks, from where each was left, in a process of its own."""
-    return _run(partial(_trainer_process.train_apart, models=models or ()), config)
+    """Train the run's networks, from where each was left."""
+    return _run(partial(_train.train, models=models or ()), config)
 
 
 @flow

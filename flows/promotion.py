@@ -14,7 +14,7 @@ from typing import Any
 from flows.config import RunConfig
 from flows.model_config import Promotion
 from flows.promotion_record import Record
-from flows.recipe import Outcome, inside_a_flow, publish_markdown
+from flows.recipe import Outcome, publish_markdown
 from flows.score import score_city
 from flows.train import train_model
 from pipeline.alone import alone
@@ -83,23 +83,11 @@ def promote(config: RunConfig) -> Outcome:
     fitted = config.out / "fitted"  # what is usual is the same for all of them
     fitted.mkdir(parents=True, exist_ok=True)
     point(folder / "fitted", fitted)
-    path, faults = _train(_candidate(config, plan, folder), plan.model)
-    if path is None:
-        return Outcome(faults=faults)
+    trained = train_model(_candidate(config, plan, folder), plan.model)
+    if not trained.mine:  # another process of this training speaks for it
+        return Outcome()
     with alone(link.with_name(f".{link.stem}.lock"), link, "promote"):
-        return _choose(config, plan, link, path)
-
-
-def _train(config: RunConfig, model: str) -> tuple[Path | None, list[str]]:
-    """Return the file of a trained network; none, if it failed or another process speaks for it."""
-    if not inside_a_flow():
-        trained = train_model(config, model)
-        return (trained.path if trained.mine else None), []
-    from flows.networks import model_path
-    from flows.trainer_process import train_apart
-
-    faults = train_apart(config, models=[model]).faults
-    return (None if faults else model_path(config, model)), faults
+        return _choose(config, plan, link, trained.path)
 
 
 def _choose(config: RunConfig, plan: Promotion, link: Path, path: Path) -> Outcome:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.apart import apart
 from flows.config import RunConfig
+from flows.fabric import training_fabric
 from flows.model_config import Model
-from flows.recipe import Outcome, StoppedError, publish_image, step
+from flows.recipe import Outcome, publish_image
 from pipeline.errors import ConfigError, ModelError
 from pipeline.learning_curve import draw_curves, read_curve
 
@@ -17,28 +19,41 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from crevnet.settings import TrainingSettings
-    from crevnet.training import TrainingReport
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A model that is there.
+    """A model that is there, in plain values.
 
     Attributes:
         path: Its file.
         folder: Where its state and curve are.
-        report: What came of the training.
+        steps: Steps done.
+        examples: Windows seen by all processes.
+        seconds: Wall time.
+        cpu_seconds: CPU time of all processes.
+        ended_by: What ended the training.
+        held_out_mse: Of the best weights, on held-out days; none without such days.
+        held_out_base_mse: Of the base alone, if there is a base.
         mine: Whether this process speaks for it: the first of those that trained it.
     """
 
     path: Path
     folder: Path
-    report: TrainingReport
+    steps: int
+    examples: int
+    seconds: float
+    cpu_seconds: float
+    ended_by: str
+    held_out_mse: float | None
+    held_out_base_mse: float | None
     mine: bool
 
 
 def train(config: RunConfig, *, models: Sequence[str] = ()) -> Outcome:
     """Train networks one after the other; a run that was stopped goes on where it was.
+
+    In a flow each is a process of its own.
 
     Args:
         config: The run.
@@ -59,7 +74,7 @@ def train(config: RunConfig, *, models: Sequence[str] = ()) -> Outcome:
     return outcome
 
 
-@step
+@apart
 def train_model(config: RunConfig, name: str) -> Trained:
     """Train one model into `out/models`."""
     from flows.networks import models_folder
@@ -80,25 +95,11 @@ def train_into(config: RunConfig, model: Model, folder: Path, path: Path) -> Tra
         StoreError: A store is missing, or has too few days.
         StoppedError: A signal asked to stop; the state is saved.
     """
-    from crevnet.allocator import return_large_blocks
-    from crevnet.devices import end_processes, start_fabric
-    from crevnet.interruption import Interrupted
     from flows.networks import named_faults
 
     settings = _settings(model)
-    if settings.memory == "frugal":
-        return_large_blocks()  # costs CPU time, saves memory: what frugal is for
-    try:
-        fabric = start_fabric(settings)
-    except (RuntimeError, ValueError) as fault:
-        raise ConfigError(f"training: {str(fault).splitlines()[0]}") from None
-    try:
-        with named_faults():
-            return _train(config, model, settings, fabric, folder, path)
-    except Interrupted as stop:
-        raise StoppedError(f"{folder}: {stop}") from None
-    finally:
-        end_processes(fabric)
+    with training_fabric(settings, folder, "training") as fabric, named_faults():
+        return _train(config, model, settings, fabric, folder, path)
 
 
 def _settings(model: Model) -> TrainingSettings:
@@ -186,37 +187,37 @@ def _train(
         save_best=save_best,
         data=identity,
     )
-    return Trained(path, folder, report, fabric.global_rank == 0)
+    now = report.progress
+    return Trained(
+        path,
+        folder,
+        now.step,
+        now.examples,
+        round(now.seconds, 1),
+        round(now.cpu_seconds, 1),
+        now.finished,
+        None if report.best is None else report.best.mse,
+        None if report.naive is None else report.naive.mse,
+        fabric.global_rank == 0,
+    )
 
 
 def _tell(outcome: Outcome, name: str, trained: Trained) -> None:
     """Say what came of a training, and draw its curve."""
-    report, picture = trained.report, trained.folder / "curve.png"
+    picture = trained.folder / "curve.png"
     if not trained.path.is_file():
         raise ModelError(f"{trained.path}: the training ended without a model")
-    draw_curves(picture, {name: read_curve(trained.folder)}, _naive(report))
+    draw_curves(picture, {name: read_curve(trained.folder)}, trained.held_out_base_mse)
     publish_image(f"learning-curve-{name}", picture, f"Learning curve: {name}")
-    now = report.progress
-    facts: dict[str, Any] = {
-        "file": str(trained.path),
-        "steps": now.step,
-        "examples": now.examples,
-        "seconds": round(now.seconds, 1),
-        "cpu_seconds": round(now.cpu_seconds, 1),
-        "ended_by": now.finished,
-        "held_out_mse": report.best and report.best.mse,
-        "held_out_base_mse": _naive(report),
-        "curve": str(picture),
-    }
+    facts = asdict(trained) | {"file": str(trained.path), "curve": str(picture)}
+    del facts["path"], facts["folder"], facts["mine"]
     outcome.facts["models"][name] = facts
     outcome.lines.append(
-        f"{name}: {now.step} steps, {now.examples} windows, {now.cpu_seconds:.0f} CPU-seconds"
+        f"{name}: {trained.steps} steps, {trained.examples} windows, "
+        f"{trained.cpu_seconds:.0f} CPU-seconds"
     )
-    if report.best is not None:
-        base = "" if report.naive is None else f", its base alone {report.naive.mse * 1e3:.3f}"
-        outcome.lines.append(f"  held-out days: MSE {report.best.mse * 1e3:.3f} 10^-3{base}")
+    if trained.held_out_mse is not None:
+        naive = trained.held_out_base_mse
+        base = "" if naive is None else f", its base alone {naive * 1e3:.3f}"
+        outcome.lines.append(f"  held-out days: MSE {trained.held_out_mse * 1e3:.3f} 10^-3{base}")
     outcome.lines += [f"  model: {trained.path}", f"  curve: {picture}"]
-
-
-def _naive(report: TrainingReport) -> float | None:
-    return None if report.naive is None else report.naive.mse

@@ -1,4 +1,4 @@
-"""Disks full or sealed, sources that change, clocks that jump, trainers that are orphans."""
+"""Disks full or sealed, sources that change, clocks that jump."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import errno
 import os
 import resource
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import time
 from contextlib import contextmanager
 from itertools import count
@@ -23,10 +21,7 @@ from typer.testing import CliRunner
 
 from crevnet.training_state import Progress, TrainingState, load_state, save_state
 from crevnet.whole_file import UnwritableError
-from flows import trainer_process
 from flows.cli import app
-from flows.config import read_config
-from flows.trainer_process import TrainerError, TrainerStoppedError, train_apart
 from pipeline import rechunk
 from pipeline.atomic import naming_faults, sweep, temporary_folder, whole_file, write_text
 from pipeline.catalog import day_path
@@ -38,9 +33,6 @@ from pipeline.manifest import read_manifest
 from pipeline.store import Store
 from pipeline.submission import check_submission, write_submission
 from tests.conftest import ROOT
-from tests.test_stopping import gone, under_way
-from tests.test_train import STEPS, TINY_NET, add
-from tests.test_training import state
 from tests.world import HISTORY, NORTH_UP, TINY
 
 
@@ -327,137 +319,3 @@ def test_fits_do_not_pile_up(tmp_path):
     note_use(paths[0])  # the oldest by its time, but in use
     kept = [paths[0], *paths[-(KEPT - 1) :]]
     assert names(tmp_path) == sorted(path.name for path in [*others, *kept])
-
-
-STUB = """
-import os, signal, sys
-from flows.trainer_process import RESULT
-print("step 1", flush=True)
-"""
-
-
-def stub(monkeypatch, code):
-    command = (sys.executable, "-c", STUB + textwrap.dedent(code))
-    monkeypatch.setattr(trainer_process, "COMMAND", command)
-
-
-def test_a_trainer_that_is_killed_is_worth_another_try(monkeypatch, world):
-    stub(monkeypatch, "os.kill(os.getpid(), signal.SIGKILL)")
-    with pytest.raises(TrainerStoppedError, match=r"by SIGKILL; run again.*\nstep 1") as stopped:
-        train_apart(read_config(world.config))
-    assert isinstance(stopped.value, OSError)  # what steps are tried again for
-    stub(monkeypatch, "sys.exit(130)")
-    with pytest.raises(TrainerStoppedError, match="stopped in good order"):
-        train_apart(read_config(world.config))
-
-
-def test_a_trainer_that_fails_is_quoted_by_its_last_lines(monkeypatch, world):
-    stub(monkeypatch, "[print(n) for n in range(99)]\nraise RuntimeError('CUDA is on fire')")
-    with pytest.raises(TrainerError, match=r"exit 1\):\n(.*\n)+RuntimeError: CUDA is on fire") as e:
-        train_apart(read_config(world.config))
-    assert not isinstance(e.value, OSError)
-    assert len(str(e.value).splitlines()) == 1 + trainer_process.LAST_LINES
-
-
-def test_what_a_trainer_says_arrives_while_it_trains(monkeypatch, world, capsys):
-    """And its faults, and that a disk's are worth another try."""
-    said = '{"lines": ["a"], "facts": {}, "faults": ["x: no"]}'
-    stub(monkeypatch, f"print(RESULT + '{said}')\nsys.exit(1)")
-    outcome = train_apart(read_config(world.config))
-    assert (outcome.lines, outcome.faults) == (["a"], ["x: no"])
-    assert capsys.readouterr().err == "step 1\n"
-    stub(monkeypatch, f"print(RESULT + '{said}')\nsys.exit(75)")
-    with pytest.raises(OSError, match="^x: no$"):
-        train_apart(read_config(world.config))
-
-
-def test_a_trainer_ends_though_its_readers_still_have_its_pipe(monkeypatch, world, capsys):
-    """And what it tells last is found behind a line that another process began."""
-    monkeypatch.setattr(trainer_process, "LINGER_SECONDS", 3.0)
-    stub(
-        monkeypatch,
-        """
-        import json, subprocess
-        reader = subprocess.Popen(["sleep", "500"])
-        print("half a line", end="", flush=True)
-        print(RESULT + json.dumps({"lines": [str(reader.pid)], "facts": {}, "faults": []}))
-        """,
-    )
-    began = time.monotonic()
-    outcome = train_apart(read_config(world.config))
-    os.kill(int(outcome.lines[0]), signal.SIGKILL)
-    assert time.monotonic() - began < 300
-    assert capsys.readouterr().err == "step 1\nhalf a line\n"
-
-
-def test_a_flow_that_is_interrupted_has_its_trainer_end_first(monkeypatch, world, tmp_path):
-    class Cancelled(BaseException):
-        pass
-
-    def cancelled(number, frame):
-        raise Cancelled
-
-    stub(
-        monkeypatch,
-        f"""
-        import time
-        def stop(number, frame):
-            print("x" * 300_000, flush=True)  # more than a pipe holds
-            open({str(tmp_path / "saved")!r}, "w").write("state")
-            sys.exit(130)
-        signal.signal(signal.SIGTERM, stop)
-        os.kill(os.getppid(), signal.SIGUSR1)
-        time.sleep(600)
-        """,
-    )
-    before = signal.signal(signal.SIGUSR1, cancelled)
-    try:
-        with pytest.raises(Cancelled):
-            train_apart(read_config(world.config))
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-    assert (tmp_path / "saved").read_text() == "state"
-
-
-WAITING = """
-import os, time
-from crevnet.curves import Curves
-from flows.trainer_process import main
-parent, write = os.getppid(), Curves.write
-def wait(self, row, more=None):
-    write(self, row, more)
-    self.flush()
-    while row.step >= 4 and os.getppid() == parent:
-        time.sleep(0.02)
-Curves.write = wait
-main()
-"""
-PARENT = """
-import sys
-from pathlib import Path
-from flows import trainer_process
-from flows.config import read_config
-trainer_process.COMMAND = (sys.executable, "-c", sys.argv[2])
-trainer_process.train_apart(read_config(Path(sys.argv[1])))
-"""
-
-
-def test_an_orphan_saves_its_state_and_ends_and_the_next_run_goes_on(ingested):
-    training = STEPS | {"steps": 40, "evaluate_every": 20, "log_every": 1}
-    training |= {"save_every_seconds": 3600}  # only the signal makes it save so early
-    add(ingested, models={"tiny": TINY_NET | {"training": training}})
-    folder = ingested.out / "models" / "tiny"
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(ingested.config), WAITING],
-        cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    under_way(parent, folder / "curve.csv", 3)
-    parent.kill()
-    parent.wait()
-    assert gone(parent, 300)
-    left = state(folder)["progress"]["step"]
-    assert left in (4, 5)  # the step that it was at when it heard
-    assert sorted(path.name for path in folder.glob("*.partial")) == []
-    outcome = train_apart(read_config(ingested.config))
-    assert outcome.faults == []
-    assert outcome.facts["models"]["tiny"]["steps"] == 40

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,8 @@ import yaml  # Prefect brings it
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows import promotion, submit, trainer_process
+from flows import promotion, submit
+from flows.apart import TrainingError
 from flows.config import read_config
 from flows.model_config import Promotion
 from flows.promotion import judge, point, sweep_candidates, target_of
@@ -170,32 +171,28 @@ def test_from_training_to_the_network_in_use_and_its_submission(ingested):
     assert after["unusable"] in said
 
 
-def test_in_a_flow_the_training_is_a_process_of_its_own(ingested, monkeypatch):
-    poor = TINY_NET | {"base": "none", "inputs": [], "teacher": 0}
-    plan = {"model": "tiny", "margin": 0.01, "against": "persistence"}
-    add(ingested, models={"tiny": poor}, promotion=plan)
-    config, trainers, start = read_config(ingested.config), [], trainer_process.listen
+def test_what_another_process_trained_it_speaks_for(ingested, monkeypatch):
+    """And what a trainer says is wrong ends the promotion, with nothing in use."""
+    plan = {"model": "tiny", "margin": 0.01}
+    add(ingested, models={"tiny": TINY_NET}, promotion=plan)
+    config = read_config(ingested.config)
+    monkeypatch.setattr(promotion, "train_model", lambda *_: SimpleNamespace(mine=False))
+    assert promotion.promote(config) == Outcome()
 
-    def listen(told, models):
-        trainers.append(models)
-        return start(told, models)
+    def train(config, name):
+        raise TrainingError("no room")
 
-    monkeypatch.setattr(promotion, "inside_a_flow", lambda: True)
-    monkeypatch.setattr(trainer_process, "listen", lambda *_: Outcome(faults=["no room"]))
-    assert promotion.promote(config).faults == ["no room"]
-    monkeypatch.setattr(trainer_process, "listen", listen)
-    monkeypatch.setattr(promotion, "train_model", None)  # not in this one
-    outcome = promotion.promote(config)
-    assert trainers == [["tiny"]]
-    assert outcome.facts["promoted"]
-    link = config.out / "models" / "best.safetensors"
-    assert link.resolve() == Path(outcome.facts["candidate"]).resolve()
+    monkeypatch.setattr(promotion, "train_model", train)
+    with pytest.raises(TrainingError, match="no room"):
+        promotion.promote(config)
+    assert not (config.out / "models").exists()
 
 
 def test_two_promotions_of_a_pointer_do_not_meet(ingested, monkeypatch):
     plan = {"model": "tiny", "margin": 0.01}
     add(ingested, models={"tiny": TINY_NET}, promotion=plan)
-    monkeypatch.setattr(promotion, "_train", lambda *_: (ingested.out / "a/models/tiny", []))
+    done = SimpleNamespace(mine=True, path=ingested.out / "a/models/tiny")
+    monkeypatch.setattr(promotion, "train_model", lambda *_: done)
     link = ingested.out / "models" / "best.safetensors"
     held = alone(link.with_name(".best.lock"), link, "promote")
     with held, pytest.raises(InUseError, match=r"best\.safetensors: another run.*`promote`"):

@@ -11,11 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crevnet.allocator import return_large_blocks
 from crevnet.checkpoint import save_model
 from crevnet.correction import Correction
-from crevnet.devices import end_processes, refuse_batch_norm, start_fabric
-from crevnet.interruption import Interrupted
+from crevnet.devices import refuse_batch_norm
 from crevnet.model import CrevNet
 from crevnet.objectives import Objective, RollOut, TeacherForcing, Trainee
 from crevnet.settings import TrainingSettings
@@ -23,11 +21,11 @@ from crevnet.task import Task
 from crevnet.training import TrainingReport
 from crevnet.training import train as run_training
 from crevnet.zoo import KINDS, Description, ZooError, configure, from_description
+from flows.apart import apart
 from flows.benchmarking.config import BenchmarkConfig, BenchmarkModel
-from flows.benchmarking.data import DrawnBatches, KeptBatches
-from flows.benchmarking.sequences import BenchmarkData
+from flows.benchmarking.data import DrawnBatches, KeptBatches, benchmark_data
+from flows.fabric import training_fabric
 from flows.networks import named_faults
-from flows.recipe import StoppedError, step
 from pipeline.atomic import write_json
 from pipeline.errors import ConfigError, ModelError
 
@@ -176,29 +174,21 @@ def settings_of(config: BenchmarkConfig, name: str, seed: int) -> TrainingSettin
         raise ConfigError(f"models.{name}.training: {fault}") from None
 
 
-@step
-def train_run(config: BenchmarkConfig, data: BenchmarkData, run: str) -> TrainedRun:
+@apart
+def train_run(config: BenchmarkConfig, run: str) -> TrainedRun:
     """Train one run into `out/models`; its file is whole whenever it is there.
 
     Raises:
         ConfigError: A setting is impossible.
+        DigitsError, VideoError: What is learned from is not there, as `benchmark_data` says.
         ModelError: There is no such network, or its loss is not a number.
         StoppedError: A signal asked to stop; the state is saved.
     """
     name, seed = config.runs()[run]
-    settings = settings_of(config, name, seed)
+    settings, data = settings_of(config, name, seed), benchmark_data(config)
     description = describe_model(config, name, data.trained_horizon)
-    if settings.memory == "frugal":
-        return_large_blocks()
-    try:
-        fabric = start_fabric(settings)
-    except (RuntimeError, ValueError) as fault:
-        raise ConfigError(f"models.{name}.training: {str(fault).splitlines()[0]}") from None
     folder, path = training_folder(config, run), model_path(config, run)
     model = config.models[name]
-    share: dict[str, Any] = {"world": fabric.world_size, "rank": fabric.global_rank}
-    torch.manual_seed(settings.seed)
-    network = from_description(description)
     task = task_of(config, model, data.trained_horizon)
     extra = {
         "learned": json.loads(data.learned),
@@ -211,26 +201,26 @@ def train_run(config: BenchmarkConfig, data: BenchmarkData, run: str) -> Trained
         best.load_state_dict(weights)
         save_model(path, best, task, extra)
 
-    try:
-        if fabric.world_size > 1:
-            refuse_batch_norm(network)
-        with named_faults():
-            report = run_training(
-                Trainee(Correction(network, task), objective_of(model)),
-                DrawnBatches(data.training, settings.batch, config.training.epoch, **share),
-                KeptBatches(data.validation, settings.batch, **share),
-                settings,
-                folder,
-                fabric=fabric,
-                save_best=save_best,
-                data=data.learned,
-            )
-    except Interrupted as stop:
-        raise StoppedError(f"{folder}: {stop}") from None
-    except ValueError as fault:
-        raise ConfigError(f"models.{name}: {fault}") from None
-    finally:
-        end_processes(fabric)
+    with training_fabric(settings, folder, f"models.{name}.training") as fabric:
+        share: dict[str, Any] = {"world": fabric.world_size, "rank": fabric.global_rank}
+        torch.manual_seed(settings.seed)
+        network = from_description(description)
+        try:
+            if fabric.world_size > 1:
+                refuse_batch_norm(network)
+            with named_faults():
+                report = run_training(
+                    Trainee(Correction(network, task), objective_of(model)),
+                    DrawnBatches(data.training, settings.batch, config.training.epoch, **share),
+                    KeptBatches(data.validation, settings.batch, **share),
+                    settings,
+                    folder,
+                    fabric=fabric,
+                    save_best=save_best,
+                    data=data.learned,
+                )
+        except ValueError as fault:
+            raise ConfigError(f"models.{name}: {fault}") from None
     mine = fabric.global_rank == 0
     if mine:
         if not path.is_file():

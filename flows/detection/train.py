@@ -16,15 +16,14 @@ from crevnet.detection.detector import HeadLearner
 from crevnet.detection.features import ChangedWeightsError, FrozenCrevNet
 from crevnet.detection.head import DetectionHead, HeadConfig
 from crevnet.detection.loss import MultiBox
-from crevnet.devices import end_processes, start_fabric
-from crevnet.interruption import Interrupted
 from crevnet.settings import TrainingSettings
 from crevnet.training import train as run_training
+from flows.apart import apart
 from flows.detection.config import DetectionConfig
 from flows.detection.data import PictureBatches, learned_from
 from flows.detection.frozen import frozen_network
+from flows.fabric import training_fabric
 from flows.networks import named_faults
-from flows.recipe import StoppedError, step
 from pipeline.atomic import write_json
 from pipeline.errors import ConfigError, ModelError
 
@@ -91,7 +90,7 @@ def shape_of(config: DetectionConfig, name: str, frozen: FrozenCrevNet) -> HeadC
         raise ConfigError(f"heads.{name}: {fault}") from None
 
 
-@step
+@apart
 def train_head(config: DetectionConfig, name: str) -> TrainedHead:
     """Train a head into `out/heads`; its file is whole whenever it is there.
 
@@ -108,16 +107,7 @@ def train_head(config: DetectionConfig, name: str) -> TrainedHead:
     folder.check(numbers, labelled=True)
     frozen = frozen_network(config, head.inputs)
     shape, learned = shape_of(config, name, frozen), learned_from(config, numbers)
-    try:
-        fabric = start_fabric(settings)
-    except (RuntimeError, ValueError) as fault:
-        raise ConfigError(f"heads.{name}.training: {str(fault).splitlines()[0]}") from None
-    torch.manual_seed(settings.seed)
     path, place = head_path(config, name), config.heads_folder / name
-
-    def see(frames: Tensor) -> Tensor:
-        features: Tensor = frozen(frames.to(fabric.device))
-        return features
 
     def save_best(weights: dict[str, Tensor]) -> None:
         best = DetectionHead(shape)
@@ -125,33 +115,36 @@ def train_head(config: DetectionConfig, name: str) -> TrainedHead:
         extra = {"learned": json.loads(learned), "seed": settings.seed}
         save_head(path, best, frozen, str(config.network), extra)
 
-    batches = PictureBatches(
-        folder,
-        numbers,
-        config.size,
-        settings.batch,
-        settings.seed,
-        config.mirror,
-        config.keep,
-        see,
-        fabric.world_size,
-        fabric.global_rank,
-    )
-    loss = MultiBox(head.overlap, head.negatives)
-    learner = HeadLearner(frozen, DetectionHead(shape), loss)
-    go = partial(run_training, learner, batches, None, settings, place, fabric=fabric)
-    try:
-        with named_faults():
-            report = go(save_best=save_best, data=learned)
-        weights = frozen.check()
-    except Interrupted as stop:
-        raise StoppedError(f"{place}: {stop}") from None
-    except ChangedWeightsError as fault:
-        raise ModelError(f"{config.network}: {fault}") from None
-    except ValueError as fault:
-        raise ConfigError(f"heads.{name}: {fault}") from None
-    finally:
-        end_processes(fabric)
+    with training_fabric(settings, place, f"heads.{name}.training") as fabric:
+
+        def see(frames: Tensor) -> Tensor:
+            features: Tensor = frozen(frames.to(fabric.device))
+            return features
+
+        torch.manual_seed(settings.seed)
+        batches = PictureBatches(
+            folder,
+            numbers,
+            config.size,
+            settings.batch,
+            settings.seed,
+            config.mirror,
+            config.keep,
+            see,
+            fabric.world_size,
+            fabric.global_rank,
+        )
+        loss = MultiBox(head.overlap, head.negatives)
+        learner = HeadLearner(frozen, DetectionHead(shape), loss)
+        go = partial(run_training, learner, batches, None, settings, place, fabric=fabric)
+        try:
+            with named_faults():
+                report = go(save_best=save_best, data=learned)
+            weights = frozen.check()
+        except ChangedWeightsError as fault:
+            raise ModelError(f"{config.network}: {fault}") from None
+        except ValueError as fault:
+            raise ConfigError(f"heads.{name}: {fault}") from None
     rows = read_curve(place / CSV)
     done = TrainedHead(
         path,
