@@ -33,6 +33,9 @@ from flows.benchmarking.config import BenchmarkConfig
 from flows.config import RunConfig
 from flows.detection.config import DetectionConfig
 from flows.recipe import Outcome
+from flows.unheard import outlive_the_worker
+
+outlive_the_worker()
 
 
 class RecipeError(RuntimeError):

@@ -233,3 +233,28 @@ def test_an_orphan_saves_its_state_and_ends_and_the_next_run_goes_on(ingested):
     assert sorted(path.name for path in folder.glob("*.partial")) == []
     trained = listen(train_model, {"config": read_config(ingested.config), "name": "tiny"})
     assert (trained.steps, trained.mine) == (40, True)
+
+
+LOGGING = """
+import logging, os, sys
+import flows.deployments
+from prefect.logging.handlers import PrefectConsoleHandler
+reading, writing = os.pipe()
+os.dup2(writing, 1)
+os.dup2(writing, 2)
+os.close(writing)
+os.close(reading)  # the worker is dead
+log = logging.getLogger("run")
+log.addHandler(PrefectConsoleHandler())
+for number in range(3):
+    log.warning("line %s", number)
+    print("another", flush=True)
+open(sys.argv[1], "w").write("carried on")
+"""
+
+
+def test_a_flow_whose_worker_died_does_not_die_of_its_next_line(tmp_path):
+    said = tmp_path / "said"
+    run = subprocess.run([sys.executable, "-c", LOGGING, str(said)], cwd=ROOT)
+    assert run.returncode == 0
+    assert said.read_text() == "carried on"
