@@ -12,7 +12,6 @@ Exits 1 if anything was lost.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import shutil
 import signal
@@ -23,7 +22,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from faults_stage import Row, Stage, digest
+from faults_stage import Row, Stage
+from faults_training import promotion_killed, training_stopped
 
 WHILE_READ = """
 from pathlib import Path
@@ -110,57 +110,6 @@ def clock_jump(stage: Stage) -> Row:
     return stage.good_again(fault, shown, "nothing to mend: contents decide, not times")
 
 
-def trained(stage: Stage) -> tuple[str, Path]:
-    folder = stage.world.root / "out" / "models"
-    path = folder / "tiny.safetensors"
-    return digest(path) if path.is_file() else "", folder / "tiny" / "curve.csv"
-
-
-def steps_of(curve: Path) -> int:
-    """The last whole row's step; 0 before there is one."""
-    if not curve.exists():
-        return 0
-    text = curve.read_text()
-    rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
-    return int(rows[-1]["step"]) if rows else 0
-
-
-def saved_step(stage: Stage) -> int:
-    import torch
-
-    path = stage.world.root / "out" / "models" / "tiny" / "state.pt"
-    return torch.load(path, weights_only=True)["progress"]["step"] if path.exists() else 0
-
-
-def calm_training(stage: Stage) -> None:
-    stage.must(stage.t4c("ingest"))
-    if not stage.calm_model:
-        stage.must(stage.t4c("train"))
-        stage.calm_model = trained(stage)[0]
-        shutil.rmtree(stage.world.root / "out")
-
-
-def lost_steps(stage: Stage, reached: int, saved: int) -> str:
-    same = trained(stage)[0] == stage.calm_model
-    twice = max(0, reached - saved)
-    steps = f"nothing ({twice} steps done twice)" if twice else "nothing"
-    return steps if same else "the model differs from that of a calm run"
-
-
-def training_stopped(stage: Stage, number: signal.Signals) -> Row:
-    calm_training(stage)
-    process, curve = stage.start("train"), trained(stage)[1]
-    while steps_of(curve) < 25 and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(number)
-    shown = stage.finish(process).shown(stage.world.root)
-    reached, saved = steps_of(curve), saved_step(stage)
-    again = stage.must(stage.t4c("train"))
-    lost = lost_steps(stage, reached, saved)
-    how = f"run again: goes on from step {saved}"
-    return Row(f"{number.name} of `t4c train`", shown, lost, how, again.seconds)
-
-
 ROWS: dict[str, Callable[[Stage], Row]] = {
     "ingest-kill": lambda stage: ingest_killed(stage, signal.SIGKILL),
     "ingest-term": lambda stage: ingest_killed(stage, signal.SIGTERM),
@@ -172,6 +121,7 @@ ROWS: dict[str, Callable[[Stage], Row]] = {
     "clock-jump": clock_jump,
     "train-kill": lambda stage: training_stopped(stage, signal.SIGKILL),
     "train-term": lambda stage: training_stopped(stage, signal.SIGTERM),
+    "promote-kill": promotion_killed,
 }
 
 

@@ -40,7 +40,7 @@ def alive(pid: int) -> bool:
 
 def under_way(served: Served) -> tuple[Any, int, int]:
     """A training that has begun to learn: its run, its flow's process, its own."""
-    from faults import steps_of, trained
+    from faults_training import steps_of, trained
 
     run, curve = served.run("train"), trained(served.stage)[1]
     wait("the training's steps", lambda: steps_of(curve) >= EARLY)
@@ -50,7 +50,7 @@ def under_way(served: Served) -> tuple[Any, int, int]:
 
 def killed(served: Served, fault: str, act: Callable[[Any, int, int], str]) -> Row:
     """A training, what befalls it, and another run that goes on, if that one did not end well."""
-    from faults import lost_steps, saved_step, steps_of, trained
+    from faults_training import lost_steps, saved_step, steps_of, trained
 
     stage = served.stage
     run, flow, trainer = under_way(served)
@@ -130,7 +130,7 @@ def server_restarted(served: Served) -> Row:
 
 def overlap(served: Served) -> Row:
     """A second run of a schedule begins while the first still trains."""
-    from faults import lost_steps
+    from faults_training import lost_steps
 
     run, _, trainer = under_way(served)
     os.kill(trainer, signal.SIGSTOP)  # it takes long
@@ -160,7 +160,7 @@ def served(stage: Stage, wanted: list[str]) -> list[Row]:
     """Play rows one after the other on one server."""
     import shutil
 
-    from faults import calm_training
+    from faults_training import calm_training
 
     home = stage.world.root / "prefect"
     home.mkdir()
