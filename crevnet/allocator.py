@@ -1,4 +1,4 @@
-"""What a frugal training asks of the C library's allocator."""
+"""What a training asks of the C library's allocator: memory or time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 RETURNED = 1 << 20
 """Blocks of at least so many bytes go back to the system when freed."""
-_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of <malloc.h>
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # M_... of <malloc.h>
 
 
 def return_large_blocks() -> bool:
@@ -20,9 +20,26 @@ def return_large_blocks() -> bool:
     Returns:
         Whether it will: false where the C library is another one.
     """
+    return _ask((_MMAP_THRESHOLD, RETURNED))
+
+
+def keep_freed_blocks() -> bool:
+    """Have glibc keep all that is freed for what is asked for next, in the whole process.
+
+    By itself it gives blocks of 32 MiB and more back when freed, and every step of a training asks
+    for the same ones again: the system then clears each of their pages anew.
+
+    Returns:
+        Whether it will: false where the C library is another one.
+    """
+    return _ask((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def _ask(*wishes: tuple[int, int]) -> bool:
     if sys.platform != "linux":
         return False
     try:
-        return bool(ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, RETURNED))
+        mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # not glibc
         return False
+    return all(bool(mallopt(name, value)) for name, value in wishes)

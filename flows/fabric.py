@@ -29,12 +29,14 @@ def training_fabric(settings: TrainingSettings, folder: Path, section: str) -> I
         ConfigError: There are no such devices, or a setting of theirs is impossible.
         StoppedError: A signal asked to stop; the state is saved.
     """
-    from crevnet.allocator import return_large_blocks
+    from crevnet.allocator import keep_freed_blocks, return_large_blocks
     from crevnet.devices import end_processes, start_fabric
     from crevnet.interruption import Interrupted
 
     if settings.memory == "frugal":
         return_large_blocks()  # costs CPU time, saves memory: what frugal is for
+    else:
+        keep_freed_blocks()  # the other way round
     try:
         fabric = start_fabric(settings)
     except (RuntimeError, ValueError) as fault:
