@@ -19,6 +19,8 @@ from faults_stage import Row, Stage
 
 EARLY = 10
 """Steps that a training has done when its fault comes."""
+AWAY = 40
+"""Seconds that a server is away beyond what a run may be silent, and that it is given when back."""
 
 
 def trainer_of(stage: Stage) -> tuple[int, int]:
@@ -128,6 +130,25 @@ def server_restarted(served: Served) -> Row:
     return killed(served, "server restarted in mid-run", act)
 
 
+def server_away(served: Served) -> Row:
+    """The server is away for longer than a run may be silent, and the run goes on all the time."""
+    from faults_training import lost_steps
+
+    run, flow, trainer = under_way(served)
+    os.kill(trainer, signal.SIGSTOP)  # it takes long
+    served.end("server", signal.SIGTERM)
+    time.sleep(SILENT + AWAY)
+    served.start_server()
+    time.sleep(AWAY)
+    back, began = served.shown(run), time.monotonic()
+    os.kill(trainer, signal.SIGCONT)
+    wait("the flow's end", lambda: not alive(flow))
+    now, took = served.shown(run), time.monotonic() - began
+    shown = back if now == back else f"{back}, and in the end {now}"
+    fault = f"server away for {SILENT + AWAY} s, longer than a run may be silent"
+    return Row(fault, shown, lost_steps(served.stage, 0, 0), "nothing to do: the run goes on", took)
+
+
 def overlap(served: Served) -> Row:
     """A second run of a schedule begins while the first still trains."""
     from faults_training import lost_steps
@@ -152,6 +173,7 @@ SERVED: dict[str, Callable[[Served], Row]] = {
     "trainer-kill": trainer_killed,
     "cancel": cancelled,
     "server-restart": server_restarted,
+    "server-away": server_away,
     "overlap": overlap,
 }
 
