@@ -28,7 +28,8 @@ def trainer_of(stage: Stage) -> tuple[int, int]:
     for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda folder: int(folder.name)):
         with suppress(OSError):
             command = (folder / "cmdline").read_text()
-            if "flows.trainer_process" in command and str(stage.world.root) in command:
+            mine = str(stage.world.root) in (folder / "environ").read_text()
+            if "flows.trainer_process" in command and mine:
                 fields = (folder / "stat").read_text().rpartition(")")[2].split()
                 return int(folder.name), int(fields[1])
     raise SystemExit("no trainer")

@@ -19,14 +19,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from threading import Thread
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter
 
 from flows.recipe import StoppedError, inside_a_flow, step
-from pipeline.errors import PipelineError
+from pipeline.atomic import temporary_folder
+from pipeline.errors import ConfigError, PipelineError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,41 +89,48 @@ def listen(function: Callable[..., R], arguments: Mapping[str, Any]) -> R:
     Raises:
         TrainerStoppedError, TrainingError, TrainerError, OSError: See `apart`.
     """
-    told = {
-        "function": f"{function.__module__}:{function.__qualname__}",
-        "arguments": to_json(function, arguments),
-        "parent": os.getpid(),
-    }
-    trainer = subprocess.Popen(
-        [*COMMAND, json.dumps(told)],  # not by stdin: several devices run the same command again
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    heard = Heard()
-    # Apart: a trainer that ends when its flow is cancelled may say more than a pipe holds.
-    listener = Thread(
-        target=copy_context().run, args=(_hear, trainer, _sayer(), heard), daemon=True
-    )
-    listener.start()
-    try:
-        code = trainer.wait()
-    finally:
-        _end(trainer)
+    name = f"{function.__module__}:{function.__qualname__}"
+    told, say, heard = to_json(function, arguments), _sayer(), Heard()
+    # By a file: several devices run the same command again, and an argument may be too long for it.
+    with temporary_folder() as folder:
+        path = folder / "arguments.json"
+        path.write_text(json.dumps(told))
+        trainer = subprocess.Popen(
+            [*COMMAND, name, str(path), str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        # Apart: a trainer that ends when its flow is cancelled may say more than a pipe holds.
+        hear = partial(copy_context().run, _hear, trainer, say, heard)
+        try:
+            listener = Thread(target=hear, daemon=True)
+            listener.start()
+            code = trainer.wait()
+        finally:
+            _end(trainer)
     listener.join(LINGER_SECONDS)  # its reading processes have the same pipe, and may outlive it
     value: R = TypeAdapter(get_type_hints(function)["return"]).validate_python(_value(code, heard))
     return value
 
 
 def to_json(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a call's arguments as plain values, by what the function says they are."""
+    """Return a call's arguments as plain values, by what the function says they are.
+
+    Raises:
+        ConfigError: One holds what JSON has not, such as a date or a NaN where anything may be.
+    """
     hints = get_type_hints(function)
-    return {
+    told = {
         name: TypeAdapter(hints[name]).dump_python(value, mode="json", exclude_unset=True)
         for name, value in arguments.items()
     }
+    back = from_json(function, json.loads(json.dumps(told)))
+    if lost := [name for name, value in arguments.items() if back[name] != value]:
+        raise ConfigError(f"{lost}: expected text, numbers, lists and mappings by text alone")
+    return told
 
 
 def from_json(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:

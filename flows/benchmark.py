@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flows.benchmarking.config import NAIVE, BenchmarkConfig
-from flows.recipe import Outcome
+from flows.recipe import Outcome, inside_a_flow
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,9 +42,10 @@ def benchmark(config: BenchmarkConfig, *, models: Sequence[str] = ()) -> Outcome
     outcome = tell(config, data)
     for run in wanted:
         trained = train_run(config, run)
-        if trained.processes == 1:  # several go on to the next one together
+        together = trained.processes > 1 and not inside_a_flow()
+        if not together:  # several that go on to the next one together tell in the end
             outcome = tell(config, data)
-    if wanted and trained.processes > 1:
+    if wanted and together:
         outcome = tell(config, data) if trained.mine else Outcome()
     return outcome
 

@@ -35,18 +35,14 @@ from flows.detection.config import DetectionConfig
 from flows.recipe import Outcome
 from flows.unheard import outlive_the_worker
 
-outlive_the_worker()
-
 
 class RecipeError(RuntimeError):
     """A recipe ended with faults; the message lists them all."""
 
 
-def _run(recipe: Callable[[RunConfig], Outcome], config: RunConfig) -> dict[str, Any]:
-    return _told(recipe(config))
-
-
-def _told(outcome: Outcome) -> dict[str, Any]:
+def _run(recipe: Callable[[], Outcome]) -> dict[str, Any]:
+    outlive_the_worker()
+    outcome = recipe()
     for line in outcome.lines:
         get_run_logger().info(line)
     if outcome.faults:
@@ -57,37 +53,37 @@ def _told(outcome: Outcome) -> dict[str, Any]:
 @flow
 def demo(config: RunConfig) -> dict[str, Any]:
     """Draw a synthetic city, then ingest, score, submit and map it."""
-    return _run(_demo.demo, config)
+    return _run(partial(_demo.demo, config))
 
 
 @flow
 def synth(config: RunConfig) -> dict[str, Any]:
     """Draw a synthetic release."""
-    return _run(_synth.synth, config)
+    return _run(partial(_synth.synth, config))
 
 
 @flow
 def rasterise(config: RunConfig) -> dict[str, Any]:
     """Turn GPS points into day files."""
-    return _run(_rasterise.rasterise, config)
+    return _run(partial(_rasterise.rasterise, config))
 
 
 @flow
 def ingest(config: RunConfig, verify: bool = False) -> dict[str, Any]:
     """Bring the store up to date with the release."""
-    return _run(partial(_ingest.ingest, verify=verify), config)
+    return _run(partial(_ingest.ingest, config, verify=verify))
 
 
 @flow
 def ingest_video(config: BenchmarkConfig, verify: bool = False) -> dict[str, Any]:
     """Cut the drives of a benchmark's videos into their stores."""
-    return _told(_ingest_video.ingest_video(config, verify=verify))
+    return _run(partial(_ingest_video.ingest_video, config, verify=verify))
 
 
 @flow
 def kitti_ap(truth: Path, detections: Path) -> dict[str, Any]:
     """Score detections in 2D by KITTI's rules."""
-    return _told(_kitti_ap.kitti_ap(truth, detections))
+    return _run(partial(_kitti_ap.kitti_ap, truth, detections))
 
 
 @flow
@@ -95,73 +91,73 @@ def detect(
     config: DetectionConfig, heads: list[str] | None = None, train: bool = True
 ) -> dict[str, Any]:
     """Train detection heads on a frozen CrevNet and find objects in KITTI's pictures."""
-    return _told(_detect.detect(config, heads=heads or (), train=train))
+    return _run(partial(_detect.detect, config, heads=heads or (), train=train))
 
 
 @flow
 def train(config: RunConfig, models: list[str] | None = None) -> dict[str, Any]:
     """Train the run's networks, from where each was left."""
-    return _run(partial(_train.train, models=models or ()), config)
+    return _run(partial(_train.train, config, models=models or ()))
 
 
 @flow
 def promote(config: RunConfig) -> dict[str, Any]:
     """Train a network on the days there are; put it in use if it beats the one that is."""
-    return _run(_promotion.promote, config)
+    return _run(partial(_promotion.promote, config))
 
 
 @flow
 def compare(config: RunConfig) -> dict[str, Any]:
     """Train models with equal budgets and score them on the same windows."""
-    return _run(_compare.compare, config)
+    return _run(partial(_compare.compare, config))
 
 
 @flow
 def benchmark(config: BenchmarkConfig, models: list[str] | None = None) -> dict[str, Any]:
     """Train and score models on Moving MNIST or videos, beside the paper's figures."""
-    return _told(_benchmark.benchmark(config, models=models or ()))
+    return _run(partial(_benchmark.benchmark, config, models=models or ()))
 
 
 @flow
 def score(config: RunConfig, submission: Path | None = None) -> dict[str, Any]:
     """Score the ladder on validation windows, or a submission on the truth."""
-    return _run(partial(_score.score, submission=submission), config)
+    return _run(partial(_score.score, config, submission=submission))
 
 
 @flow
 def submit(config: RunConfig) -> dict[str, Any]:
     """Write the submission and check it."""
-    return _run(_submit.submit, config)
+    return _run(partial(_submit.submit, config))
 
 
 @flow
 def check(config: RunConfig, submission: Path | None = None) -> dict[str, Any]:
     """Hold a submission against every rule."""
-    return _run(partial(_submit.check, submission=submission), config)
+    return _run(partial(_submit.check, config, submission=submission))
 
 
 @flow
 def realism(config: RunConfig) -> dict[str, Any]:
     """Compare the synthetic city with what was measured on real ones."""
-    return _run(_synth.realism, config)
+    return _run(partial(_synth.realism, config))
 
 
 @flow
 def prepare_test(config: RunConfig) -> dict[str, Any]:
     """Cut a private test set and its truth."""
-    return _run(_prepare_test.prepare_test, config)
+    return _run(partial(_prepare_test.prepare_test, config))
 
 
 @flow
 def maps(config: RunConfig) -> dict[str, Any]:
     """Draw the error maps."""
-    return _run(_maps.maps, config)
+    return _run(partial(_maps.maps, config))
 
 
 @flow
 def report(config: RunConfig) -> dict[str, Any]:
     """Write the page of what was found."""
-    return _run(_report.report, config)
+    return _run(partial(_report.report, config))
 
 
 @flow
@@ -174,5 +170,5 @@ def film(
     channel: str | None = None,
 ) -> dict[str, Any]:
     """Film one window."""
-    recipe = partial(_films.film, city=city, day=day, at=at, model=model, channel=channel)
-    return _run(recipe, config)
+    recipe = partial(_films.film, config, city=city, day=day, at=at, model=model, channel=channel)
+    return _run(recipe)

@@ -39,7 +39,7 @@ def detect(config: DetectionConfig, *, heads: Sequence[str] = (), train: bool = 
         settings_of(config, name)
     trained: dict[str, TrainedHead] = {}
     for name in names if train else ():
-        trained[name] = train_head(config, name)  # several processes go on to the next one together
+        trained[name] = train_head(config, name)  # outside a flow, several processes go on together
     if not all(one.mine for one in trained.values()):  # and then the first one tells
         return Outcome()
     if labelled:

@@ -29,21 +29,18 @@ def training_fabric(settings: TrainingSettings, folder: Path, section: str) -> I
         ConfigError: There are no such devices, or a setting of theirs is impossible.
         StoppedError: A signal asked to stop; the state is saved.
     """
-    from crevnet.allocator import keep_freed_blocks, return_large_blocks
+    from crevnet.allocator import allocating
     from crevnet.devices import end_processes, start_fabric
     from crevnet.interruption import Interrupted
 
-    if settings.memory == "frugal":
-        return_large_blocks()  # costs CPU time, saves memory: what frugal is for
-    else:
-        keep_freed_blocks()  # the other way round
-    try:
-        fabric = start_fabric(settings)
-    except (RuntimeError, ValueError) as fault:
-        raise ConfigError(f"{section}: {str(fault).splitlines()[0]}") from None
-    try:
-        yield fabric
-    except Interrupted as stop:
-        raise StoppedError(f"{folder}: {stop}") from None
-    finally:
-        end_processes(fabric)
+    with allocating(settings.memory):
+        try:
+            fabric = start_fabric(settings)
+        except (RuntimeError, ValueError) as fault:
+            raise ConfigError(f"{section}: {str(fault).splitlines()[0]}") from None
+        try:
+            yield fabric
+        except Interrupted as stop:
+            raise StoppedError(f"{folder}: {stop}") from None
+        finally:
+            end_processes(fabric)

@@ -15,6 +15,7 @@ import sys
 import time
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from threading import Thread
 from typing import Any, get_type_hints
 
@@ -29,16 +30,16 @@ PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Be the trainer that the first argument, JSON of `flows.apart.listen`, describes."""
-    told = json.loads(sys.argv[1])
+    """Be the trainer of `flows.apart.listen`: what to call, a file of arguments, its process."""
+    name, path, parent = sys.argv[1:4]
     first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes of several devices
     if first:
-        _end_with(told["parent"])
+        _end_with(int(parent))
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
     logging.getLogger("crevnet").setLevel(logging.INFO)
     value, faults, code = None, list[str](), 0
     try:
-        value = _call(told["function"], told["arguments"])
+        value = _call(name, json.loads(Path(path).read_text()))
     except StoppedError as stop:
         with suppress(OSError):  # nobody may be listening any more
             print(stop, flush=True)  # noqa: T201
@@ -50,6 +51,9 @@ def main() -> None:
         with suppress(OSError):
             said = json.dumps({"value": value, "faults": faults})
             print(f"\n{RESULT}{said}", flush=True)  # noqa: T201 - whatever line was begun
+    elif faults:
+        with suppress(OSError):
+            print("\n".join(faults), flush=True)  # noqa: T201 - the first speaks for itself alone
     raise SystemExit(code)
 
 

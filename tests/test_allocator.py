@@ -5,41 +5,73 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from crevnet import allocator
+from crevnet.allocator import allocating
+from flows.fabric import training_fabric
 from tests.conftest import ROOT
+from tests.toy_training import settings
 
 BLOCKS, SIZE = 40, 64 << 20
 ASK = f"""
 import json, resource, sys
 from crevnet import allocator
-asked = getattr(allocator, sys.argv[1])() if sys.argv[1] else None
 import torch
-def faults():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def pages():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt * resource.getpagesize()
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+def step():
+    before = pages()
+    for _ in range({BLOCKS}):
+        torch.ones({SIZE} // 4)
+    return pages() - before
 torch.ones(9)  # which loads whatever it needs
-before = faults()
-for _ in range({BLOCKS}):
-    torch.ones({SIZE} // 4)
-held = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
-print(json.dumps([asked, (faults() - before) * resource.getpagesize(), held]))
+found = [held()]
+for name in sys.argv[1:]:
+    assert getattr(allocator, name)()
+    found += [step(), held()]
+print(json.dumps(found))
 """
 
 
-def asked(what):
-    run = [sys.executable, "-c", ASK, what]
+def asked(*names):
+    """Bytes held at first, then those handed out and those held, by what was asked for."""
+    run = [sys.executable, "-c", ASK, *names]
     found = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return json.loads(found)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
-def test_freed_blocks_are_kept_or_given_back_as_asked():
-    kept, pages, held = asked("keep_freed_blocks")
-    if not kept:
-        pytest.skip("the C library is another one")
-    assert pages < BLOCKS / 4 * SIZE  # handed out a few times, and used again
-    returned, again, left = asked("return_large_blocks")
-    assert returned
-    assert again > (BLOCKS - 1) * SIZE  # handed out anew each time
-    assert held - left > SIZE / 2
+@pytest.mark.skipif(not allocator.as_before(), reason="the C library is not glibc")
+def test_freed_blocks_are_kept_or_given_back_as_asked_and_whatever_was_asked_before():
+    first, kept, held, returned, left, by_itself, end = asked(
+        "keep_freed_blocks", "return_large_blocks", "as_before"
+    )
+    assert kept < BLOCKS / 4 * SIZE  # handed out a few times, and used again
+    assert held - first > SIZE / 2
+    for anew, after in ((returned, left), (by_itself, end)):
+        assert anew > (BLOCKS - 1) * SIZE  # handed out every time
+        assert after - first < SIZE / 2
+
+
+@pytest.mark.parametrize(
+    ("memory", "wish"), [("plain", "keep_freed_blocks"), ("frugal", "return_large_blocks")]
+)
+def test_a_training_asks_for_what_its_memory_says(monkeypatch, tmp_path, memory, wish):
+    heard = []
+    for name in ("keep_freed_blocks", "return_large_blocks", "as_before"):
+        monkeypatch.setattr(allocator, name, lambda name=name: heard.append(name))
+    with training_fabric(settings(memory=memory), tmp_path, "training"):
+        assert heard == [wish]
+    assert heard == [wish, "as_before"]
+    with pytest.raises(KeyError), allocating(memory):
+        raise KeyError
+    assert heard == [wish, "as_before"] * 2
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: SimpleNamespace())
+    assert not allocator.keep_freed_blocks()

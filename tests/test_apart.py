@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 import flows.apart
 from flows.apart import (
+    COMMAND,
     LAST_LINES,
     TrainerError,
     TrainerStoppedError,
@@ -31,7 +35,7 @@ from flows.detection.config import DetectionConfig
 from flows.detection.train import train_head
 from flows.model_config import Compare
 from flows.train import train_model
-from pipeline.errors import ModelError
+from pipeline.errors import ConfigError, ModelError
 from tests.conftest import ROOT
 from tests.test_stopping import gone, under_way
 from tests.test_train import STEPS, TINY_NET, add
@@ -97,6 +101,62 @@ def test_configurations_of_every_training_cross_unchanged(training, config, more
     arguments = {"config": shipped(config), **more}
     crossed = json.loads(json.dumps(to_json(training, arguments)))
     assert from_json(training, crossed) == arguments
+
+
+def test_what_json_has_not_is_refused_and_not_changed():
+    config = shipped("sf_taxi")
+    model = config.models["crevnet"]
+    for strange in (math.nan, {1: 2}, date(2020, 2, 29)):
+        change = model.model_copy(update={"change": {"blocks": strange}})
+        odd = config.model_copy(update={"models": config.models | {"crevnet": change}})
+        with pytest.raises(ConfigError, match=r"\['config'\]: expected text, numbers"):
+            to_json(train_model, {"config": odd, "name": "crevnet"})
+
+
+def test_a_long_configuration_crosses_too(world):
+    """Of more than an argument of a command may hold."""
+    assert heard(world, fault="x" * 200_000).edition == "tiny"
+
+
+def test_another_process_of_a_training_says_its_faults_too(world, tmp_path):
+    path = tmp_path / "arguments.json"
+    arguments = {"config": read_config(world.config), "path": Path("x"), "fault": "named"}
+    path.write_text(json.dumps(to_json(answer, arguments)))
+    run = subprocess.run(
+        [*COMMAND, "tests.toy_apart:answer", str(path), str(os.getpid())],
+        cwd=ROOT, env=os.environ | {"LOCAL_RANK": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (run.returncode, run.stdout) == (1, "step 1 of x\nx: no network\n")
+
+
+@pytest.mark.parametrize(
+    ("training", "arguments"),
+    [
+        (train_model, (1, 2)),
+        (train_seed, (1, 2, 3, 4)),
+        (train_run, (1, 2)),
+        (train_head, (1, 2)),
+    ],
+)
+def test_in_a_flow_every_training_is_a_process_of_its_own(monkeypatch, training, arguments):
+    heard = []
+    monkeypatch.setattr(flows.apart, "inside_a_flow", lambda: True)
+    monkeypatch.setattr(
+        flows.apart, "listen", lambda function, given: heard.append((function, given))
+    )
+    training(*arguments)
+    [(function, given)] = heard
+    assert (function.__module__, function.__name__) == (training.__module__, training.__name__)
+    assert tuple(given.values()) == arguments
+
+
+def test_nothing_else_trains():
+    """Whoever runs the loop is reached by a training that is apart in a flow."""
+    loop = re.compile(r"from crevnet\.training import .*\btrain\b")
+    found = {path for path in (ROOT / "flows").rglob("*.py") if loop.search(path.read_text())}
+    apart = {path for path in (ROOT / "flows").rglob("*.py") if "@apart\n" in path.read_text()}
+    assert found == apart - {ROOT / "flows" / "compare.py"}  # which calls what train.py calls
+    assert len(found) == 3
 
 
 STUB = """
@@ -237,24 +297,30 @@ def test_an_orphan_saves_its_state_and_ends_and_the_next_run_goes_on(ingested):
 
 LOGGING = """
 import logging, os, sys
-import flows.deployments
+from flows.unheard import outlive_the_worker
 from prefect.logging.handlers import PrefectConsoleHandler
 reading, writing = os.pipe()
-os.dup2(writing, 1)
 os.dup2(writing, 2)
 os.close(writing)
 os.close(reading)  # the worker is dead
+if sys.argv[1] == "outlive":
+    outlive_the_worker()
 log = logging.getLogger("run")
 log.addHandler(PrefectConsoleHandler())
 for number in range(3):
     log.warning("line %s", number)
-    print("another", flush=True)
-open(sys.argv[1], "w").write("carried on")
+    print("another", file=sys.stderr, flush=True)
+    print("heard", number, flush=True)
 """
 
 
-def test_a_flow_whose_worker_died_does_not_die_of_its_next_line(tmp_path):
-    said = tmp_path / "said"
-    run = subprocess.run([sys.executable, "-c", LOGGING, str(said)], cwd=ROOT)
-    assert run.returncode == 0
-    assert said.read_text() == "carried on"
+def test_a_flow_whose_worker_died_does_not_die_of_its_next_line():
+    """And what prints elsewhere is heard as ever."""
+
+    def run(how):
+        command = [sys.executable, "-c", LOGGING, how]
+        return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+    assert run("die").returncode == 1
+    carried_on = run("outlive")
+    assert (carried_on.returncode, carried_on.stdout) == (0, "heard 0\nheard 1\nheard 2\n")

@@ -291,6 +291,60 @@ def test_failed_input_is_tried_again_and_a_faulty_file_is_not(server, world, tmp
     assert (f"faults: {bad}" in said) == spoiled
 
 
+APART = """
+import os, sys
+from pathlib import Path
+
+import prefect
+
+import flows.recipe
+from flows.config import read_config
+from tests.toy_apart import answer
+
+flows.recipe.RETRY_SECONDS = 0
+
+
+@prefect.flow
+def ask(fault):
+    told = answer(read_config(Path(sys.argv[1])), Path(sys.argv[2], fault or "none"), fault)
+    return told.process != os.getpid()
+
+
+if __name__ == "__main__":
+    for fault in ("", "named", "disk", "stopped", "bug"):
+        state = ask(fault, return_state=True)
+        told = state.result(raise_on_failure=False)
+        said = told if state.is_completed() else type(told)
+        tries = Path(sys.argv[2], fault or "none").read_text().count("asked")
+        print(fault, getattr(said, "__name__", said), tries)
+"""
+
+
+@pytest.mark.server
+@pytest.mark.timeout(900)
+def test_a_training_in_a_flow_is_another_process_and_tried_again_where_that_may_help(
+    server, world, tmp_path
+):
+    script = tmp_path / "apart.py"
+    script.write_text(APART)
+    run = subprocess.run(
+        [sys.executable, str(script), str(world.config), str(tmp_path)],
+        env=server | {"PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stdout.splitlines() == [
+        " True 1",
+        "named TrainingError 1",
+        "disk OSError 3",
+        "stopped TrainerStoppedError 3",
+        "bug TrainerError 1",
+    ]
+
+
 BENCHMARK = """
 import sys
 from pathlib import Path

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from crevnet.allocator import return_large_blocks
+from crevnet.allocator import allocating
 from crevnet.autoencoder import MemoryMode
 from crevnet.batch import Batch
 from crevnet.correction import Correction
@@ -145,12 +145,11 @@ def measure_model(
     """Return the footprint of a model on sequences of noise, `size` being B, T, L, H and W."""
     if threads:
         torch.set_num_threads(threads)
-    if memory == "frugal":
-        return_large_blocks()
     torch.manual_seed(0)
     B, T, L, H, W = size
     device = "cuda" if torch.cuda.is_available() else "cpu"
     frames = torch.randint(0, 256, (B, T + L, len(task.channels), H, W), dtype=torch.uint8)
     trainee = Trainee(Correction(from_description(description), task), objective).to(device)
     batch = Batch(frames[:, :T], frames[:, T:])
-    return asdict(measure(trainee, batch, rounds=rounds, memory=memory))
+    with allocating(memory):
+        return asdict(measure(trainee, batch, rounds=rounds, memory=memory))
