@@ -1,8 +1,8 @@
-"""Forecasts to look at: strips of frames side by side, and short films."""
+"""Forecasts to look at: strips of frames side by side, tables of them, and short films."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,31 @@ def draw_strip(path: Path, rows: Mapping[str, Movie], *, zoom: int = 2) -> Path:
         first = widest - len(movie)
         for number, frame in enumerate(movie, first):
             page.paste(_enlarged(frame, zoom), (margin + number * (W + GAP), top))
+    with whole_file(path) as partial:
+        page.save(partial, format="png")
+    return path
+
+
+def draw_columns(path: Path, rows: Sequence[Mapping[str, Movie]], *, zoom: int = 2) -> Path:
+    """Draw single frames as a table: a row a sequence, a column a name, the names above.
+
+    Args:
+        path: The PNG.
+        rows: `(H, W)` uint8, or `(H, W, 3)` RGB, by name; of one height and width, all names in
+            each row.
+        zoom: Pixels of the picture for one of a frame.
+    """
+    names = [*rows[0]]
+    H, W = (size * zoom for size in rows[0][names[0]].shape[:2])
+    across = max(W, LETTER * max(map(len, names))) + GAP
+    size = GAP + len(names) * across, LINE + GAP + len(rows) * (H + GAP)
+    page = Image.new(_mode({"": rows[0][names[0]][None]}), size, PAPER)
+    draw = ImageDraw.Draw(page)
+    for column, name in enumerate(names):
+        left = GAP + column * across
+        draw.text((left, GAP), name, fill=INK, font=_font())
+        for number, row in enumerate(rows):
+            page.paste(_enlarged(row[name], zoom), (left, LINE + GAP + number * (H + GAP)))
     with whole_file(path) as partial:
         page.save(partial, format="png")
     return path

@@ -131,6 +131,19 @@ def test_from_pictures_to_tables(world):
     assert [path.read_bytes() for path in files] == before
     assert len(benchmark_data(near).test) == 6
     assert {*scores} == {"copy_last", "zeros", *NETWORKS}
+    # one frame is said: a picture with a row a sequence, and copying shows what was seen last
+    with Image.open(world / "next/pictures/next_frames.png") as page:
+        drawn = np.asarray(page)
+    names = ["last seen", "truth", *sorted(scores, key=lambda name: scores[name]["frame_sse"])]
+    H, W = data.canvas
+    across = max(2 * W, 7 * len("last seen")) + 2
+    seen = [data.test[number].history[-1].transpose(1, 2, 0) for number in (1, 0)]
+    for column in (0, names.index("copy_last")):
+        left = 2 + column * across
+        for row, frame in enumerate(seen):
+            top = 18 + row * (2 * H + 2)
+            cell = drawn[top : top + 2 * H : 2, left : left + 2 * W : 2]
+            np.testing.assert_array_equal(cell, frame)
 
 
 def test_a_benchmark_without_its_drives_says_so(world):

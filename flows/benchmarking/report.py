@@ -18,7 +18,7 @@ from flows.benchmarking.sights import hard_sequences, looked_at
 from flows.benchmarking.train import REPORT, training_folder
 from flows.recipe import Outcome, publish_image, publish_table
 from pipeline.benchmark_table import draw_leads, write_tables
-from pipeline.filmstrips import draw_film, draw_strip
+from pipeline.filmstrips import draw_columns, draw_film, draw_strip
 from pipeline.learning_curve import draw_curves, read_curve
 
 Cost = dict[str, Any]
@@ -178,8 +178,12 @@ def cost_table(
 def draw_pictures(
     config: BenchmarkConfig, data: BenchmarkData, ranked: Sequence[Scores]
 ) -> list[Path]:
-    """Draw input, truth and each model's forecast of the sequences to look at, still and moving."""
-    folder, zoom, paths = config.out / "pictures", config.pictures.zoom, []
+    """Draw input, truth and each model's forecast of the sequences to look at, still and moving.
+
+    Where one frame is said, all of them are in one picture besides.
+    """
+    folder, zoom, paths = config.out / "pictures", config.pictures.zoom, list[Path]()
+    next_frames: list[dict[str, NDArray[np.uint8]]] = []
     said = {one.name: read_pictures(config, one.name) for one in ranked}
     hard = {number for number, _ in hard_sequences(config, data)[: config.pictures.hard]}
     for place, number in enumerate(looked_at(config, data)):
@@ -191,6 +195,11 @@ def draw_pictures(
         rows = {"input": history, **movies}
         paths.append(draw_strip(folder / f"{stem}.png", rows, zoom=zoom))
         paths.append(draw_film(folder / f"{stem}.gif", history, movies, zoom=zoom))
+        next_frames.append(
+            {"last seen": history[-1]} | {n: movie[0] for n, movie in movies.items()}
+        )
+    if data.horizon == 1 and next_frames:
+        paths.append(draw_columns(folder / "next_frames.png", next_frames, zoom=zoom))
     return paths
 
 
