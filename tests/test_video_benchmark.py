@@ -134,16 +134,15 @@ def test_from_pictures_to_tables(world):
     # one frame is said: a picture with a row a sequence, and copying shows what was seen last
     with Image.open(world / "next/pictures/next_frames.png") as page:
         drawn = np.asarray(page)
-    names = ["last seen", "truth", *sorted(scores, key=lambda name: scores[name]["frame_sse"])]
+    names = ["truth", *sorted(scores, key=lambda name: scores[name]["frame_sse"])]
     H, W = data.canvas
-    across = max(2 * W, 7 * len("last seen")) + 2
-    seen = [data.test[number].history[-1].transpose(1, 2, 0) for number in (1, 0)]
-    for column in (0, names.index("copy_last")):
-        left = 2 + column * across
-        for row, frame in enumerate(seen):
-            top = 18 + row * (2 * H + 2)
+    across = max(2 * W, 7 * max(map(len, names))) + 2
+    for row, number in enumerate((1, 0)):
+        clip, top = benchmark_data(near).test[number], 18 + row * (2 * H + 2)
+        for name, frame in (("truth", clip.future[0]), ("copy_last", clip.history[-1])):
+            left = 2 + names.index(name) * across
             cell = drawn[top : top + 2 * H : 2, left : left + 2 * W : 2]
-            np.testing.assert_array_equal(cell, frame)
+            np.testing.assert_array_equal(cell, frame.transpose(1, 2, 0))
 
 
 def test_a_benchmark_without_its_drives_says_so(world):

@@ -195,9 +195,7 @@ def draw_pictures(
         rows = {"input": history, **movies}
         paths.append(draw_strip(folder / f"{stem}.png", rows, zoom=zoom))
         paths.append(draw_film(folder / f"{stem}.gif", history, movies, zoom=zoom))
-        next_frames.append(
-            {"last seen": history[-1]} | {n: movie[0] for n, movie in movies.items()}
-        )
+        next_frames.append({name: movie[0] for name, movie in movies.items()})
     if data.horizon == 1 and next_frames:
         paths.append(draw_columns(folder / "next_frames.png", next_frames, zoom=zoom))
     return paths
