@@ -117,6 +117,22 @@ def ask(server, path, body=None, **more):
     return httpx.post(f"{api}{path}", json=body or {}, headers=me | {"Prefect-Csrf-Token": token})
 
 
+def flow_of(server, folder, text, *words):
+    """What a script that runs flows prints; the server hears of them."""
+    script = folder / "script.py"
+    script.write_text(text)
+    run = subprocess.run(
+        [sys.executable, script, *words],
+        env=server | {"PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    return run.stdout
+
+
 def planned(world, *, only=(), changes=()):
     """A plan like the one built in, for a tiny world."""
     text = DEFAULT_PLAN.read_text()
@@ -275,17 +291,7 @@ def test_failed_input_is_tried_again_and_a_faulty_file_is_not(server, world, tmp
     bad = world.release / "Bex" / "Bex_training" / "20180102_100m_bins.h5"
     if spoiled:
         bad.write_bytes(b"not HDF5")
-    script = tmp_path / "flaky.py"
-    script.write_text(FLAKY)
-    said = subprocess.run(
-        [sys.executable, str(script), str(world.config)],
-        env=server,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    ).stdout
+    said = flow_of(server, tmp_path, FLAKY, world.config)
     assert "calls: Aal Aal Bex" in said
     assert (world.store / "Aal" / "manifest.json").exists()
     assert (f"faults: {bad}" in said) == spoiled
@@ -325,18 +331,8 @@ if __name__ == "__main__":
 def test_a_training_in_a_flow_is_another_process_and_tried_again_where_that_may_help(
     server, world, tmp_path
 ):
-    script = tmp_path / "apart.py"
-    script.write_text(APART)
-    run = subprocess.run(
-        [sys.executable, str(script), str(world.config), str(tmp_path)],
-        env=server | {"PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=800,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert run.stdout.splitlines() == [
+    said = flow_of(server, tmp_path, APART, world.config, tmp_path)
+    assert said.splitlines() == [
         " True 1",
         "named TrainingError 1",
         "disk OSError 3",
@@ -364,18 +360,8 @@ def test_a_benchmark_is_a_flow_with_tasks_and_artifacts(server, tmp_path):
     digits = build_digits(tmp_path)
     config = tmp_path / "run.yaml"
     config.write_text(CONFIG.format(root=digits.root, out="out", steps=2))
-    script = tmp_path / "benchmark.py"
-    script.write_text(BENCHMARK)
-    run = subprocess.run(
-        [sys.executable, str(script), str(config)],
-        env=server | {"PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=800,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert "Tiny digits: 5 sequences" in run.stdout
+    said = flow_of(server, tmp_path, BENCHMARK, config)
+    assert "Tiny digits: 5 sequences" in said
     tasks = ask(server, "/task_runs/filter").json()
     names = {task["name"].rpartition("-")[0] for task in tasks}
     assert names >= {"data.draw", "train.train_run", "scores.score_run", "costs.cost_of"}
@@ -401,18 +387,8 @@ if __name__ == "__main__":
 @pytest.mark.server
 @pytest.mark.timeout(900)
 def test_maps_and_report_leave_their_pictures_and_tables(server, ingested, tmp_path):
-    script = tmp_path / "report.py"
-    script.write_text(REPORT)
-    run = subprocess.run(
-        [sys.executable, str(script), str(ingested.config)],
-        env=server | {"PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=800,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert "['Aal_mix', 'Bex_mix']" in run.stdout
+    said = flow_of(server, tmp_path, REPORT, ingested.config)
+    assert "['Aal_mix', 'Bex_mix']" in said
     artifacts = ask(server, "/artifacts/filter").json()
     kinds = {artifact["key"]: artifact["type"] for artifact in artifacts}
     assert kinds["error-map-bex-mix"] == kinds["tiny-report"] == "markdown"
