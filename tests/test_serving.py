@@ -50,7 +50,7 @@ def test_a_configuration_as_parameters_is_the_configuration(name):
 def test_all_that_is_planned_is_timed_tagged_limited_and_there():
     plan = read_plan()
     names = [planned.name for planned in plan.deployments]
-    assert len({*names}) == len(names) == 8
+    assert len({*names}) == len(names) == 9
     assert not plan.left_out
     for planned in plan.deployments:
         assert planned.schedules or planned.triggers
