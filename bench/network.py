@@ -27,30 +27,20 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
-import subprocess
 import sys
-import time
-from dataclasses import replace
-from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads would count as work
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[0] = str(ROOT)  # `tests` stands beside this folder
+from network_variants import MNIST, VARIANTS, clips, cpu, loss_of, make, optimiser, step
 
-import torch  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+# isort: split
+import torch
+from network_memory import alone, kept_at_depth, kept_bytes, peak, peaks
 
-from crevnet.allocator import return_large_blocks  # noqa: E402
-from crevnet.config import CrevNetConfig  # noqa: E402
-from crevnet.model import CrevNet  # noqa: E402
-from crevnet.rollout import forecast  # noqa: E402
-from tests.literal import LiteralCrevNet, literal  # noqa: E402
+from crevnet.allocator import return_large_blocks
+from crevnet.model import CrevNet
+from crevnet.rollout import forecast
+from tests.literal import literal
 
-MNIST = CrevNetConfig(cell="released_st_lstm")
-TRAFFIC = CrevNetConfig(channels=3, cell="st_lstm")
-VARIANTS = ("reference", "plain", "frugal")
 TARGETS = {
     "cpu_plain_over_reference": 0.5,
     "cpu_frugal_over_reference": 0.62,
@@ -93,34 +83,6 @@ def main() -> None:
         for variant in ("frugal", "plain"):
             result[f"traffic_{variant}"] = alone(options, f"traffic-{variant}", 1)
     print(json.dumps(result, indent=1))
-
-
-def loss_of(net: nn.Module, frames: Tensor, variant: str) -> Tensor:
-    """As released: the sum over steps of a clip's mean squared error."""
-    k = net.config.clip
-    truth = frames[:, 1:].unfold(1, k, 1).movedim(-1, 2)
-    said = net(frames) if isinstance(net, LiteralCrevNet) else net(frames, memory=variant)
-    return (said - truth).square().mean() * said.shape[1]
-
-
-def clips(batch: int, config: CrevNetConfig = MNIST, frames: int = 20, size=(64, 64)) -> Tensor:
-    torch.manual_seed(1)
-    return torch.rand(batch, frames, config.channels, *size)
-
-
-def optimiser(net: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.Adam(net.parameters(), lr=5e-4)
-
-
-def step(net, adam, frames: Tensor, variant: str) -> None:
-    adam.zero_grad()
-    loss_of(net, frames, variant).backward()
-    adam.step()
-
-
-def cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 def times(batch: int, rounds: int) -> dict:
@@ -175,7 +137,6 @@ def convolution_floor(batch: int, rounds: int) -> dict:
     return {"cpu_s_of_the_cells_convolutions": spread(seconds)}
 
 
-@torch.inference_mode()
 def forecast_times(batch: int, rounds: int) -> dict:
     history = clips(batch, frames=10)
     net = make("plain", MNIST).eval()
@@ -200,101 +161,6 @@ def forecast_times(batch: int, rounds: int) -> dict:
     }
 
 
-def kept_bytes(batch: int) -> dict:
-    """MB a sample kept for backward, by both counts."""
-    found = {}
-    for name in VARIANTS:
-        net = make(name, MNIST)
-        hooks, live = kept(net, clips(batch), name)
-        found[name] = {"hooks": megabytes(hooks / batch), "live": megabytes(live / batch)}
-    return {"kept_MB_a_sample": found}
-
-
-def kept_at_depth(blocks: int) -> dict:
-    """The same, with an autoencoder of some depth and a small predictor."""
-    third = blocks // 3
-    config = replace(MNIST, blocks=(third, third, third), modules=2)
-    hooks, live = kept(make("frugal", config), clips(1, config), "frugal")
-    return {"hooks": megabytes(hooks), "live": megabytes(live)}
-
-
-def make(variant: str, config: CrevNetConfig) -> nn.Module:
-    torch.manual_seed(0)
-    net = CrevNet(config)
-    return literal(net) if variant == "reference" else net
-
-
-def kept(net: nn.Module, frames: Tensor, variant: str) -> tuple[int, int]:
-    """Bytes kept between forward and backward: seen by hooks, and live by the allocator."""
-    loss_of(net, frames[:, :, :, :16, :16], variant).backward()  # caches fill
-    storages = {}
-    own = {p.untyped_storage().data_ptr() for p in net.parameters()}
-
-    def seen(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
-        loss = loss_of(net, frames, variant)
-    hooks = sum(storages.values())
-    del loss
-    activity = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activity, profile_memory=True) as profile:
-        loss = loss_of(net, frames, variant)
-    events = profile.profiler.kineto_results.events()
-    live = sum(event.nbytes() for event in events if event.name() == "[memory]")
-    loss.backward()
-    return hooks, live
-
-
-def peaks(options) -> dict:
-    found = {name: alone(options, name, options.batch) for name in VARIANTS}
-    growth = {name: value["peak_growth_MB_a_sample"] for name, value in found.items()}
-    return {
-        "peak_growth_MB_a_sample": growth,
-        "peak_growth_frugal_over_reference": round(growth["frugal"] / growth["reference"], 3),
-        "peak_growth_plain_over_reference": round(growth["plain"] / growth["reference"], 3),
-    }
-
-
-def alone(options, what: str, batch: int) -> dict:
-    """Run `peak` in a process of its own."""
-    command = [sys.executable, __file__, "--peak", what, "--batch", str(batch)]
-    command += ["--threads", str(options.threads)]
-    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if said.returncode:
-        return {"failed": said.returncode}
-    return json.loads(said.stdout)
-
-
-def peak(what: str, batch: int) -> dict:
-    """One step's peak of resident memory, in this process."""
-    traffic, variant = what.startswith("traffic"), what.removeprefix("traffic-")
-    config = TRAFFIC if traffic else MNIST
-    net = make(variant, config)
-    adam = optimiser(net)
-    frames = clips(batch, config, 12, (495, 436)) if traffic else clips(batch)
-    step(net, adam, frames[:1, :5, :, :16, :16], variant)
-    before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    started, worked = time.perf_counter(), cpu()
-    step(net, adam, frames, variant)
-    top = resident("VmHWM")
-    return {
-        "peak_rss_MB": megabytes(top),
-        "peak_growth_MB_a_sample": megabytes((top - before) / batch),
-        "cpu_s": round(cpu() - worked, 1),
-        "wall_s": round(time.perf_counter() - started, 1),
-    }
-
-
-def resident(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
-
-
 def gradient_errors() -> dict:
     """Distance of frugal gradients from plain ones over the length of these, batch 1."""
     found = {}
@@ -307,10 +173,6 @@ def gradient_errors() -> dict:
         error = (grads[1] - grads[0]).norm() / grads[0].norm()
         found[f"{str(dtype).removeprefix('torch.')}_gradient_error"] = float(f"{error:.2e}")
     return found
-
-
-def megabytes(count: float) -> float:
-    return round(count / 1e6, 2)
 
 
 def spread(values: list[float]) -> dict[str, float]:
