@@ -29,7 +29,8 @@ def return_large_blocks() -> bool:
 
     By itself it raises that limit to 32 MiB as blocks are freed, keeps them, and finds them too
     torn for the next tensor: a step at full Traffic4cast size then grows to several times what its
-    tensors need.
+    tensors need. Where blocks were kept before in the same process, room that is left among them is
+    used first, and held.
 
     Returns:
         Whether it will: false where the C library is another one.
