@@ -17,17 +17,16 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 WAYS = ("by itself", "keep_freed_blocks", "return_large_blocks")
 
 
 def measure(way: str, options: argparse.Namespace) -> dict[str, float]:
-    """CPU-seconds of a step, the first two left out, and the process's peak."""
+    """CPU-seconds of a step, the median without the first, and the process's peak."""
     import torch
 
-    from crevnet import allocator
+    from crevnet import allocator, footprint
     from crevnet.batch import Batch
     from crevnet.correction import Correction
     from crevnet.objectives import Trainee
@@ -45,19 +44,12 @@ def measure(way: str, options: argparse.Namespace) -> dict[str, float]:
     assert horizon is not None, "a benchmark of videos"
     network = from_description(describe_model(config, name, horizon))
     trainee = Trainee(Correction(network, task_of(config, model, horizon)), objective_of(model))
-    optimiser = torch.optim.AdamW(trainee.parameters(), lr=1e-4)
     size = (options.batch, config.history + horizon, len(config.channels), *options.size)
     frames = torch.randint(0, 256, size, dtype=torch.uint8)
     batch = Batch(frames[:, : config.history], frames[:, config.history :])
-    for step in range(options.steps):
-        if step == 2:
-            began = time.process_time()
-        optimiser.zero_grad()
-        trainee(batch).backward()
-        optimiser.step()
-    spent = (time.process_time() - began) / (options.steps - 2)
+    found = footprint.measure(trainee, batch, rounds=options.steps - 1)
     return {
-        "cpu_s": spent,
+        "cpu_s": found.step_cpu_seconds,
         "peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
     }
 

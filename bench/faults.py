@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from faults_served import SERVED, served
 from faults_stage import Row, Stage
 from faults_training import promotion_killed, training_stopped
 
@@ -134,8 +135,6 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    from faults_served import SERVED, served
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--row", action="append", choices=[*ROWS, *SERVED])
     parser.add_argument("--no-server", action="store_true")

@@ -6,6 +6,7 @@ Each is played on the server, pool and worker of `faults_server.py`. See `faults
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 from faults_server import SILENT, Served, wait
 from faults_stage import Row, Stage
+from faults_training import calm_training, lost_steps, saved_step, steps_of, trained
 
 EARLY = 10
 """Steps that a training has done when its fault comes."""
@@ -43,8 +45,6 @@ def alive(pid: int) -> bool:
 
 def under_way(served: Served) -> tuple[Any, int, int]:
     """A training that has begun to learn: its run, its flow's process, its own."""
-    from faults_training import steps_of, trained
-
     run, curve = served.run("train"), trained(served.stage)[1]
     wait("the training's steps", lambda: steps_of(curve) >= EARLY)
     trainer, flow = trainer_of(served.stage)
@@ -53,8 +53,6 @@ def under_way(served: Served) -> tuple[Any, int, int]:
 
 def killed(served: Served, fault: str, act: Callable[[Any, int, int], str]) -> Row:
     """A training, what befalls it, and another run that goes on, if that one did not end well."""
-    from faults_training import lost_steps, saved_step, steps_of, trained
-
     stage = served.stage
     run, flow, trainer = under_way(served)
     how = act(run, flow, trainer)
@@ -133,8 +131,6 @@ def server_restarted(served: Served) -> Row:
 
 def server_away(served: Served) -> Row:
     """The server is away for longer than a run may be silent, and the run goes on all the time."""
-    from faults_training import lost_steps
-
     run, flow, trainer = under_way(served)
     os.kill(trainer, signal.SIGSTOP)  # it takes long
     served.end("server", signal.SIGTERM)
@@ -152,8 +148,6 @@ def server_away(served: Served) -> Row:
 
 def overlap(served: Served) -> Row:
     """A second run of a schedule begins while the first still trains."""
-    from faults_training import lost_steps
-
     run, _, trainer = under_way(served)
     os.kill(trainer, signal.SIGSTOP)  # it takes long
     began = time.monotonic()
@@ -181,10 +175,6 @@ SERVED: dict[str, Callable[[Served], Row]] = {
 
 def served(stage: Stage, wanted: list[str]) -> list[Row]:
     """Play rows one after the other on one server."""
-    import shutil
-
-    from faults_training import calm_training
-
     home = stage.world.root / "prefect"
     home.mkdir()
     calm_training(stage)

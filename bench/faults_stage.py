@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import signal
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nights_world import World
+
+from pipeline.rechunk import sha256
 
 ROOT = Path(__file__).resolve().parent.parent
 CLI = "from flows.cli import main; main()"
@@ -99,7 +100,7 @@ class Stage:
 
     def stored(self) -> dict[str, str]:
         store = self.world.root / "store"
-        return {str(p.relative_to(store)): digest(p) for p in sorted(store.rglob("*.nc"))}
+        return {str(p.relative_to(store)): sha256(p) for p in sorted(store.rglob("*.nc"))}
 
     def lost(self) -> str:
         """What a calm run would have and this store has not, or what lies about beside it."""
@@ -121,7 +122,3 @@ class Stage:
 def environment() -> dict[str, str]:
     paths = f"{ROOT}{os.pathsep}{ROOT / 'bench'}"
     return os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -9,8 +9,10 @@ import signal
 import time
 from pathlib import Path
 
-from faults_stage import Row, Stage, digest
+from faults_stage import Row, Stage
 from nights_world import KNOWN_DAYS
+
+from pipeline.rechunk import sha256
 
 PROMOTION = "promotion={model: tiny, margin: 0.01, against: persistence}"
 BEFORE_THE_LINK = """
@@ -28,7 +30,7 @@ promotion.point = killed
 def trained(stage: Stage) -> tuple[str, Path]:
     folder = stage.world.root / "out" / "models"
     path = folder / "tiny.safetensors"
-    return digest(path) if path.is_file() else "", folder / "tiny" / "curve.csv"
+    return sha256(path) if path.is_file() else "", folder / "tiny" / "curve.csv"
 
 
 def steps_of(curve: Path) -> int:

@@ -138,7 +138,7 @@ def full_disk(world: World, rng: random.Random) -> Iterator[Callable[[], None]]:
     ballast, page = world.root / "release" / ".ballast", 4096
     free = os.statvfs(world.root).f_bavail * page
     ballast.write_bytes(b"x" * max(0, free - page * rng.randrange(1, 24)))
-    yield lambda: None
+    yield nothing
     ballast.unlink()
 
 
@@ -149,7 +149,7 @@ def sealed_disk(world: World, rng: random.Random) -> Iterator[Callable[[], None]
         yield lambda: before_operation(number, str(world.root), read_only, writes=True)
         return
     subprocess.run(["mount", "-o", "remount,ro", world.root], check=True)
-    yield lambda: None
+    yield nothing
     subprocess.run(["mount", "-o", "remount,rw", world.root], check=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -11,6 +10,7 @@ from nights_world import World
 from flows.submit import find_faults
 from pipeline.kept_fits import KEPT
 from pipeline.manifest import manifest_path, read_manifest
+from pipeline.rechunk import sha256
 from pipeline.store import Store
 
 MOST_OUT_FILES = 1 + 2 + 3 * 2 * KEPT  # the zip, a mix a city, so many of each other fit
@@ -61,13 +61,12 @@ class Ledger:
         unreadable = [path for path in self.world.truncated if "_test" in path.parent.name]
         faults = [] if unreadable else find_faults(config, config.out / config.submit.file)
         assert faults == [], faults
-        expected, size = set(), 0
+        expected = set()
         for city in edition.cities:
             store = Store.open(config.store, edition, city)
             expected.add(manifest_path(config.store, city.name))
             for day in store.manifest.days:
                 expected.add(config.store / day.file)
-                size += day.stored_bytes
                 assert sha256(Path(day.source)) == day.source_sha256, f"{day.source} is another"
             sources = {Path(day.source) for day in store.manifest.days}
             there = set((config.release / city.name).rglob("*.h5"))
@@ -86,7 +85,3 @@ class Ledger:
 
 def files_of(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if not path.is_dir()}
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

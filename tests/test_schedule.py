@@ -123,7 +123,7 @@ def flow_of(server, folder, text, *words):
     script.write_text(text)
     run = subprocess.run(
         [sys.executable, script, *words],
-        env=server | {"PYTHONPATH": str(ROOT)},
+        env=server,
         cwd=ROOT,
         capture_output=True,
         text=True,
